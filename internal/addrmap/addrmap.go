@@ -1,0 +1,210 @@
+// Package addrmap is the arena map: it tells, for any address, whether it lies
+// in an arena or at the head of a huge mapping, and whose.
+//
+// The map is one for the process, in steps of 256 KiB, the smallest arena. Two
+// levels, root and leaves, cover 48 bits of address: a lookup is two loads. It
+// is reserved from the operating system and touched page by page; a leaf of 256
+// KiB covers 16 GiB. Addresses above 48 bits, which no system hands out unless
+// asked to, go through a short list of further leaves.
+//
+// Any goroutine may look up. Writers hold their own lock on the addresses they
+// write: nobody else maps them.
+package addrmap
+
+import (
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/osmem"
+)
+
+const (
+	// StepBytes is the granularity of the map in bytes.
+	StepBytes = 1 << stepLog
+
+	stepLog     = 18
+	leafLog     = 16
+	rootLog     = 14
+	leafEntries = 1 << leafLog
+	rootEntries = 1 << rootLog
+	rootShift   = stepLog + leafLog
+)
+
+// Kind says what an address belongs to.
+type Kind uint8
+
+// The kinds of address.
+const (
+	None  Kind = iota // nothing of ours
+	Arena             // an arena
+	Huge              // the first step of a huge mapping
+)
+
+// Entry is what the map holds for a step: kind, log2 of the arena's bytes, and
+// the id of the allocator. The zero Entry is that of foreign addresses.
+type Entry uint32
+
+// MakeEntry returns the entry of an arena or huge mapping of the allocator id,
+// which must be below 1<<24.
+func MakeEntry(k Kind, log2Bytes uint, id uint32) Entry {
+	return Entry(uint32(k) | uint32(log2Bytes)<<2 | id<<8)
+}
+
+// Kind returns what the step is part of.
+func (e Entry) Kind() Kind { return Kind(e & 3) }
+
+// Log2Bytes returns the size of the step's arena as a power of two.
+func (e Entry) Log2Bytes() uint { return uint(e>>2) & 63 }
+
+// ID returns the id of the allocator.
+func (e Entry) ID() uint32 { return uint32(e >> 8) }
+
+type (
+	leaf     [leafEntries]atomic.Uint32
+	rootTab  [rootEntries]atomic.Pointer[leaf]
+	highLeaf struct {
+		index uint64
+		leaf  *leaf
+	}
+)
+
+var (
+	root      atomic.Pointer[rootTab]
+	high      atomic.Pointer[[]highLeaf]
+	growing   sync.Mutex // held to add root, leaves and high leaves
+	metaBytes atomic.Uint64
+)
+
+// index returns the number of the leaf for address p.
+func index(p uintptr) uint64 { return uint64(p) >> rootShift }
+
+// Low returns the entry of address p if p is below 48 bits, and else 0. It is
+// inlined into the fast path of free; the slow path asks [Load].
+func Low(p uintptr) Entry {
+	if i := index(p); i < rootEntries {
+		if r := root.Load(); r != nil {
+			if l := r[i].Load(); l != nil {
+				return Entry(l[p>>stepLog&(leafEntries-1)].Load())
+			}
+		}
+	}
+	return 0
+}
+
+// Load returns the entry of address p.
+func Load(p uintptr) Entry {
+	if index(p) >= rootEntries {
+		return loadHigh(p)
+	}
+	return Low(p)
+}
+
+func loadHigh(p uintptr) Entry {
+	if l := highLeaves().find(index(p)); l != nil {
+		return Entry(l[p>>stepLog&(leafEntries-1)].Load())
+	}
+	return 0
+}
+
+type leaves []highLeaf
+
+func highLeaves() leaves {
+	if h := high.Load(); h != nil {
+		return leaves(*h)
+	}
+	return nil
+}
+
+func (h leaves) find(index uint64) *leaf {
+	for i := range h {
+		if h[i].index == index {
+			return h[i].leaf
+		}
+	}
+	return nil
+}
+
+// Set gives all steps of the size bytes at p the entry e. It fails, with the
+// map as it was, if memory for a leaf is refused.
+func Set(p, size uintptr, e Entry) error {
+	for at := index(p); at <= index(p+size-1); at++ {
+		if _, err := grow(at); err != nil {
+			return err
+		}
+	}
+	store(p, size, e)
+	return nil
+}
+
+// Clear removes the entries of the size bytes at p.
+func Clear(p, size uintptr) { store(p, size, 0) }
+
+func store(p, size uintptr, e Entry) {
+	for at := p &^ (StepBytes - 1); at < p+size; at += StepBytes {
+		find(index(at))[at>>stepLog&(leafEntries-1)].Store(uint32(e))
+	}
+}
+
+// find returns the leaf of index, which exists.
+func find(index uint64) *leaf {
+	if index < rootEntries {
+		return root.Load()[index].Load()
+	}
+	return highLeaves().find(index)
+}
+
+// grow returns the leaf of index, made if need be.
+func grow(index uint64) (*leaf, error) {
+	growing.Lock()
+	defer growing.Unlock()
+	if index >= rootEntries {
+		return growHigh(index)
+	}
+	r := root.Load()
+	if r == nil {
+		p, err := table(unsafe.Sizeof(rootTab{}))
+		if err != nil {
+			return nil, err
+		}
+		r = (*rootTab)(p)
+		root.Store(r)
+	}
+	if l := r[index].Load(); l != nil {
+		return l, nil
+	}
+	p, err := table(unsafe.Sizeof(leaf{}))
+	if err != nil {
+		return nil, err
+	}
+	r[index].Store((*leaf)(p))
+	return (*leaf)(p), nil
+}
+
+// growHigh adds a leaf to the list by publishing a copy.
+func growHigh(index uint64) (*leaf, error) {
+	old := highLeaves()
+	if l := old.find(index); l != nil {
+		return l, nil
+	}
+	p, err := table(unsafe.Sizeof(leaf{}))
+	if err != nil {
+		return nil, err
+	}
+	list := append(append([]highLeaf(nil), old...), highLeaf{index, (*leaf)(p)})
+	high.Store(&list)
+	return (*leaf)(p), nil
+}
+
+// table returns zeroed memory that is never given back.
+func table(size uintptr) (unsafe.Pointer, error) {
+	p, err := osmem.MapAligned(int(size), osmem.PageSize())
+	if err == nil {
+		metaBytes.Add(uint64(size))
+	}
+	return p, err
+}
+
+// MetadataBytes returns the size of the map's tables. The pages of them that
+// were never written take no memory.
+func MetadataBytes() uint64 { return metaBytes.Load() }

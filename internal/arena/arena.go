@@ -1,0 +1,566 @@
+// Package arena is the set of arenas of one allocator: it maps them, hands out
+// their units as pools and large runs, and gives back those that empty.
+//
+// # Layout
+//
+//	arena (aligned to its size)
+//	+---------------------------------+--------+-- … --+--------+
+//	| header, unit bitmaps            | unit k | unit … | unit n-1
+//	| pool headers 0 … n-1 (128 B)    |
+//	+---------------------------------+--------+-- … --+--------+
+//	  the first k units                 pools and runs
+//
+// # Usable arenas, fullest first
+//
+// CPython keeps the arenas that have free pools sorted by their number, remembers
+// the last arena of each number (nfp2lasta) and takes pools from the fullest, so
+// that the emptiest get a chance to empty. Here pools and runs take several units
+// at once, so instead of one sorted list there is one list per number of free
+// units, and a bitmap of the lists that are not empty: the same order, O(1) for a
+// step of any width. An arena that has just got to a number goes to the end of
+// that number's list, as CPython's does.
+//
+// # States of an arena
+//
+//	            map                 last unit freed
+//	unmapped ---------> in use  ---------------------> free (retained)
+//	    ^                  ^  <---------------------      |
+//	    |                  |        unit taken            | Retire: map entry cleared
+//	    |                  |                              v
+//	    +--------------------------------------------- retired
+//	                  Unmap, after a grace period
+//
+// An arena whose unmapping the system refuses stays retired, its pages dropped,
+// and is tried again.
+//
+// # Who may call
+//
+// Every method takes the set's lock, unless it says otherwise; none may be
+// called while pinned. Retire and Unmap have one caller at a time (the
+// allocator's trim lock), so that whoever holds that lock may read the header
+// of any arena that was mapped when it took it.
+package arena
+
+import (
+	"errors"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/addrmap"
+	"github.com/pyarena/pyarena/internal/invariant"
+	"github.com/pyarena/pyarena/internal/pool"
+	"github.com/pyarena/pyarena/internal/sizeclass"
+	"github.com/pyarena/pyarena/osmem"
+)
+
+// ErrClosed is returned by a set whose allocator was closed meanwhile.
+var ErrClosed = errors.New("arena: allocator closed")
+
+// ErrLimit is returned when a mapping would exceed the limit.
+var ErrLimit = errors.New("arena: memory limit reached")
+
+// Header begins an arena. It is touched under the lock.
+type Header struct {
+	first uint32  // number of unit 0's pool
+	nfree uint32  // free units
+	next  *Header // in the list of arenas with as many free units
+	prev  *Header
+	since uint32 // the tick at which the arena became free
+	_     [headerBytes - 12 - 2*unsafe.Sizeof(uintptr(0))]byte
+	// Two bitmaps of a bit per unit follow: free units, then dirty ones.
+}
+
+// headerBytes is the size of a Header without its bitmaps.
+const headerBytes = 64
+
+var _ [headerBytes]byte = [unsafe.Sizeof(Header{})]byte{}
+
+// Retired is an arena that is out of the map, to be unmapped after a grace
+// period.
+type Retired struct {
+	base  unsafe.Pointer
+	first uint32
+}
+
+type list struct{ head, tail *Header }
+
+// Set is the arenas of one allocator.
+type Set struct {
+	Geometry
+	Shapes [sizeclass.Count]sizeclass.Shape
+	Entry  addrmap.Entry // of all its arenas
+
+	limit  *Budget
+	closed bool
+
+	mu      sync.Mutex
+	bins    []list    // by number of free units
+	binBits []uint64  // bit n: bins[n] is not empty
+	arenas  int       // in the map
+	refused []Retired // their unmapping was refused; their pages are dropped
+	ticks   uint32
+
+	Counts Counts
+}
+
+// Counts are running totals, readable by anyone.
+type Counts struct {
+	Mapped    atomic.Uint64 // arenas mapped
+	Unmapped  atomic.Uint64 // arenas unmapped
+	HighWater atomic.Uint64 // most arenas at once
+	Refusals  atomic.Uint64 // unmappings that the system refused
+}
+
+// Budget counts the bytes that an allocator has mapped, against its limit.
+type Budget struct {
+	Limit  uint64 // 0: none
+	mapped atomic.Uint64
+	High   atomic.Uint64
+}
+
+// Take reserves n bytes of the budget.
+func (b *Budget) Take(n uint64) error {
+	for {
+		old := b.mapped.Load()
+		if b.Limit != 0 && old+n > b.Limit {
+			return ErrLimit
+		}
+		if b.mapped.CompareAndSwap(old, old+n) {
+			for high := b.High.Load(); old+n > high && !b.High.CompareAndSwap(high, old+n); high = b.High.Load() {
+			}
+			return nil
+		}
+	}
+}
+
+// Give returns n bytes.
+func (b *Budget) Give(n uint64) { b.mapped.Add(-n) }
+
+// Mapped returns the bytes taken.
+func (b *Budget) Mapped() uint64 { return b.mapped.Load() }
+
+// NewSet returns an empty set. id is the allocator's, for the arena map.
+func NewSet(g Geometry, id uint32, limit *Budget) *Set {
+	s := &Set{Geometry: g, limit: limit}
+	s.Entry = addrmap.MakeEntry(addrmap.Arena, g.Log2Bytes, id)
+	s.Shapes = sizeclass.Shapes(g.UnitBytes, g.PoolUnits())
+	s.bins = make([]list, g.Units+1)
+	s.binBits = make([]uint64, g.Units/64+1)
+	return s
+}
+
+// TakePool returns an empty pool for blocks of class c, formatted, Free and in
+// the caller's hand.
+func (s *Set) TakePool(c uint8) (*pool.Header, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h, _, err := s.take(int(s.Shapes[c].Units))
+	if err == nil {
+		h.Format(c, &s.Shapes[c])
+	}
+	return h, err
+}
+
+// TakeRun returns a large run of units whose block has usable bytes, and whether
+// they are known to be zero.
+func (s *Set) TakeRun(units int, usable uintptr) (h *pool.Header, zero bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h, zero, err = s.take(units)
+	if err == nil {
+		h.PlaceRun(usable)
+	}
+	return h, zero, err
+}
+
+// take returns a stretch of n free units, and whether it is known to be zero.
+func (s *Set) take(n int) (*pool.Header, bool, error) {
+	if s.closed {
+		return nil, false, ErrClosed
+	}
+	a, unit := s.find(n)
+	if a == nil {
+		var err error
+		if a, err = s.mapArena(); err != nil {
+			return nil, false, err
+		}
+		unit = s.HeaderUnits
+	}
+	s.unlink(a)
+	clean := s.mark(a, unit, n)
+	a.nfree -= uint32(n)
+	s.link(a)
+	return s.place(a, unit, n, clean), clean, nil
+}
+
+// find returns the fullest arena that has n free units in a row, and the first
+// of them. Where units are scattered it looks at a bounded number of arenas.
+func (s *Set) find(n int) (*Header, int) {
+	for tries, at := 32, s.nextBin(n); at >= 0; at = s.nextBin(at + 1) {
+		for a := s.bins[at].head; a != nil; a = a.next {
+			if unit := s.findRun(a, n); unit >= 0 {
+				return a, unit
+			}
+			if tries--; tries == 0 {
+				// A free arena has them for sure.
+				at = s.Usable() - 1
+				break
+			}
+		}
+	}
+	return nil, 0
+}
+
+func (s *Set) place(a *Header, unit, n int, clean bool) *pool.Header {
+	h := s.headerOf(unsafe.Pointer(a), unit)
+	h.Place(a.first+uint32(unit), s.distance(unit), n, clean)
+	for i := 1; i < n; i++ {
+		s.headerOf(unsafe.Pointer(a), unit+i).PlaceInner(i)
+	}
+	return h
+}
+
+// PutChain takes back the pools that the caller has in hand, chained by Next. It
+// does nothing if the set was closed, for then they may be gone.
+func (s *Set) PutChain(h *pool.Header) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for h != nil && !s.closed {
+		next := h.Next
+		s.put(h)
+		h = next
+	}
+}
+
+// PutNumber takes back the pool with number n, which the caller has in hand.
+func (s *Set) PutNumber(n uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.put(s.ByNumber(n))
+	}
+}
+
+// PutRun frees the large run at p, and returns an error if none begins there.
+// The caller is not pinned: the lock and the arena map protect the header.
+func (s *Set) PutRun(p unsafe.Pointer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || addrmap.Load(uintptr(p)) != s.Entry {
+		return false
+	}
+	h := s.PoolOf(p)
+	if h.Owner() != pool.Run || h.Start() != p {
+		return false
+	}
+	s.put(h)
+	return true
+}
+
+func (s *Set) put(h *pool.Header) {
+	base := s.baseOf(unsafe.Pointer(h))
+	a := (*Header)(base)
+	unit := s.unitOfHeader(h)
+	n := h.Units()
+	s.unlink(a)
+	free := s.freeBits(a)
+	for i := unit; i < unit+n; i++ {
+		if invariant.Enabled {
+			invariant.Check(!free.has(i), "arena: unit freed twice")
+		}
+		free.set(i)
+		s.headerOf(base, i).Unplace()
+	}
+	a.nfree += uint32(n)
+	if int(a.nfree) == s.Usable() {
+		a.since = s.ticks
+	}
+	s.link(a)
+}
+
+// mark takes n units from unit on, and reports whether all were clean. They are
+// dirty from now on.
+func (s *Set) mark(a *Header, unit, n int) (clean bool) {
+	free, dirty := s.freeBits(a), s.dirtyBits(a)
+	clean = true
+	for i := unit; i < unit+n; i++ {
+		free.clear(i)
+		clean = clean && !dirty.has(i)
+		dirty.set(i)
+	}
+	return clean
+}
+
+// --- mapping ---
+
+// mapArena maps an arena and enters it into the map and the lists.
+func (s *Set) mapArena() (*Header, error) {
+	r, err := s.obtain()
+	if err != nil {
+		return nil, err
+	}
+	if err := addrmap.Set(uintptr(r.base), uintptr(s.Bytes), s.Entry); err != nil {
+		s.refused = append(s.refused, r) // mapped, and untouched
+		return nil, err
+	}
+	a := (*Header)(r.base)
+	a.first = r.first
+	a.nfree = uint32(s.Usable())
+	a.since = s.ticks
+	free := s.freeBits(a)
+	for i := s.HeaderUnits; i < s.Units; i++ {
+		free.set(i)
+	}
+	s.arenas++
+	s.Counts.Mapped.Add(1)
+	if n := uint64(s.arenas); n > s.Counts.HighWater.Load() {
+		s.Counts.HighWater.Store(n)
+	}
+	s.link(a)
+	return a, nil
+}
+
+// obtain returns zeroed memory for an arena, with its numbers: one whose
+// unmapping was refused, or a new one.
+func (s *Set) obtain() (r Retired, err error) {
+	if n := len(s.refused); n > 0 {
+		r, s.refused = s.refused[n-1], s.refused[:n-1]
+		return r, nil
+	}
+	if err := s.limit.Take(uint64(s.Bytes)); err != nil {
+		return r, err
+	}
+	if r.first, err = numbers.take(s.Units); err != nil {
+		s.limit.Give(uint64(s.Bytes))
+		return r, err
+	}
+	if r.base, err = addresses.take(s.Log2Bytes); err != nil {
+		numbers.give(r.first, s.Units)
+		s.limit.Give(uint64(s.Bytes))
+		return r, err
+	}
+	numbers.enter(r.first, s.Units, r.base)
+	return r, nil
+}
+
+// Retire takes free arenas out of the lists and the map, and returns them for
+// Unmap: those that have been free for age ticks, those beyond retain bytes, and
+// those whose unmapping was refused before. One caller at a time.
+func (s *Set) Retire(age uint32, retain uint64) []Retired {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.refused
+	s.refused = nil
+	var kept uint64
+	for a := s.bins[s.Usable()].head; a != nil; {
+		next := a.next
+		if s.ticks-a.since >= age || kept+uint64(s.Bytes) > retain {
+			s.unlink(a)
+			out = append(out, s.leave(a))
+		} else {
+			kept += uint64(s.Bytes)
+		}
+		a = next
+	}
+	return out
+}
+
+// leave takes the arena out of the map.
+func (s *Set) leave(a *Header) Retired {
+	s.arenas--
+	addrmap.Clear(uintptr(unsafe.Pointer(a)), uintptr(s.Bytes))
+	return Retired{unsafe.Pointer(a), a.first}
+}
+
+// Unmap gives retired arenas back to the system, after a grace period. What the
+// system refuses to take is kept, its pages dropped, to be used again or retired
+// again; the first refusal is returned. keep decommits the arenas and keeps their
+// addresses for later arenas of this process. One caller at a time.
+func (s *Set) Unmap(arenas []Retired, keep bool) (first error) {
+	for _, r := range arenas {
+		err := addresses.give(r.base, s.Log2Bytes, keep)
+		if err == nil {
+			numbers.give(r.first, s.Units)
+			s.limit.Give(uint64(s.Bytes))
+			s.Counts.Unmapped.Add(1)
+			continue
+		}
+		if first == nil {
+			first = err
+		}
+		s.Counts.Refusals.Add(1)
+		// Where even that is refused the pages are cleared by hand: an arena
+		// that is used again must be zero.
+		if osmem.Advise(r.base, s.Bytes, osmem.DontNeed) != nil {
+			clear(unsafe.Slice((*byte)(r.base), s.Bytes))
+		}
+		s.mu.Lock()
+		if s.closed {
+			numbers.give(r.first, s.Units)
+			s.limit.Give(uint64(s.Bytes))
+			Orphan(r.base, s.Bytes)
+		} else {
+			s.refused = append(s.refused, r)
+		}
+		s.mu.Unlock()
+	}
+	return first
+}
+
+// Tick ends a tick, and begins the next.
+func (s *Set) Tick() {
+	s.mu.Lock()
+	s.ticks++
+	s.mu.Unlock()
+}
+
+// HasFree reports whether arenas wait to be given back.
+func (s *Set) HasFree() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bins[s.Usable()].head != nil || len(s.refused) != 0
+}
+
+// Close takes all arenas, live blocks or not, out of the map and returns them
+// for Unmap. From now on every call that would hand out memory fails.
+func (s *Set) Close() []Retired {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	out := s.refused
+	s.refused = nil
+	for _, a := range s.list() {
+		out = append(out, s.leave(a))
+	}
+	for i := range s.bins {
+		s.bins[i] = list{}
+	}
+	clear(s.binBits)
+	return out
+}
+
+// list returns all arenas in the map. The caller holds the lock.
+func (s *Set) list() []*Header {
+	all := make([]*Header, 0, s.arenas)
+	for i := range s.bins {
+		for a := s.bins[i].head; a != nil; a = a.next {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// Purge drops the pages of free units that were written to, in arenas that are
+// in use, and returns how many bytes. The caller is the only one that retires
+// arenas meanwhile.
+func (s *Set) Purge() (dropped uint64) {
+	s.mu.Lock()
+	all := s.list()
+	s.mu.Unlock()
+	for _, a := range all {
+		s.mu.Lock()
+		if !s.closed {
+			dropped += s.purge(a)
+		}
+		s.mu.Unlock()
+	}
+	return dropped
+}
+
+func (s *Set) purge(a *Header) (dropped uint64) {
+	free, dirty := s.freeBits(a), s.dirtyBits(a)
+	page := osmem.PageSize()
+	for i := s.HeaderUnits; i < s.Units; i++ {
+		if !free.has(i) || !dirty.has(i) {
+			continue
+		}
+		end := i + 1
+		for end < s.Units && free.has(end) && dirty.has(end) {
+			end++
+		}
+		// Where pages are larger than units, only whole pages.
+		from := roundUp(i*s.UnitBytes, page)
+		to := end * s.UnitBytes &^ (page - 1)
+		if from < to && osmem.Advise(unsafe.Add(unsafe.Pointer(a), from), to-from, osmem.DontNeed) == nil {
+			dropped += uint64(to - from)
+			for u := roundUp(from, s.UnitBytes) / s.UnitBytes; u < to/s.UnitBytes; u++ {
+				dirty.clear(u)
+			}
+		}
+		i = end
+	}
+	return dropped
+}
+
+func roundUp(n, to int) int { return (n + to - 1) &^ (to - 1) }
+
+// --- lists ---
+
+func (s *Set) link(a *Header) {
+	b := &s.bins[a.nfree]
+	a.next, a.prev = nil, b.tail
+	if b.tail != nil {
+		b.tail.next = a
+	} else {
+		b.head = a
+		s.binBits[a.nfree/64] |= 1 << (a.nfree % 64)
+	}
+	b.tail = a
+}
+
+func (s *Set) unlink(a *Header) {
+	b := &s.bins[a.nfree]
+	if a.prev != nil {
+		a.prev.next = a.next
+	} else {
+		b.head = a.next
+	}
+	if a.next != nil {
+		a.next.prev = a.prev
+	} else {
+		b.tail = a.prev
+	}
+	if b.head == nil {
+		s.binBits[a.nfree/64] &^= 1 << (a.nfree % 64)
+	}
+}
+
+// nextBin returns the first list from n on that has an arena, or -1.
+func (s *Set) nextBin(n int) int {
+	if n > s.Units {
+		return -1
+	}
+	w := s.binBits[n/64] &^ (1<<(n%64) - 1)
+	for i := n / 64; ; w = s.binBits[i] {
+		if w != 0 {
+			return i*64 + bits.TrailingZeros64(w)
+		}
+		if i++; i == len(s.binBits) {
+			return -1
+		}
+	}
+}
+
+// Check panics unless the lists and bitmaps agree. It is for tests.
+func (s *Set) Check() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for i := range s.bins {
+		b := &s.bins[i]
+		if (b.head != nil) != (s.binBits[i/64]>>(i%64)&1 == 1) {
+			panic("arena: bitmap of lists is wrong")
+		}
+		for a := b.head; a != nil; a = a.next {
+			n++
+			if int(a.nfree) != i || s.freeBits(a).count(s.Units) != i {
+				panic("arena: number of free units is wrong")
+			}
+		}
+	}
+	if n != s.arenas {
+		panic("arena: an arena is in no list")
+	}
+}

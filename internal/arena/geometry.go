@@ -1,0 +1,155 @@
+package arena
+
+import (
+	"fmt"
+	"math/bits"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/pool"
+)
+
+// Limits of the size of an arena, in bytes.
+const (
+	MinBytes     = 256 << 10
+	MaxBytes     = 64 << 20
+	DefaultBytes = 1 << 20
+)
+
+// Geometry is the sizes that an arena is cut by.
+//
+//	arena      unit    units
+//	256 KiB    4 KiB   64      CPython before 3.10
+//	512 KiB    8 KiB   64
+//	1 MiB      16 KiB  64      CPython since 3.10; the default
+//	2 … 64 MiB 16 KiB  128 … 4096
+type Geometry struct {
+	Bytes       int
+	Log2Bytes   uint
+	UnitBytes   int
+	UnitLog     uint
+	Units       int // in an arena, those of the header among them
+	HeaderUnits int
+	HeadersAt   int // offset of unit 0's pool header
+}
+
+// NewGeometry returns the geometry of arenas of the given size, a power of two.
+func NewGeometry(arenaBytes int) (Geometry, error) {
+	if arenaBytes < MinBytes || arenaBytes > MaxBytes || arenaBytes&(arenaBytes-1) != 0 {
+		return Geometry{}, fmt.Errorf("arena of %d bytes: must be a power of two from %d to %d", arenaBytes, MinBytes, MaxBytes)
+	}
+	unit := min(arenaBytes/64, 16<<10)
+	g := Geometry{
+		Bytes:     arenaBytes,
+		Log2Bytes: uint(bits.TrailingZeros(uint(arenaBytes))),
+		UnitBytes: unit,
+		UnitLog:   uint(bits.TrailingZeros(uint(unit))),
+		Units:     arenaBytes / unit,
+	}
+	g.HeadersAt = roundUp(headerBytes+2*g.Units/8, pool.HeaderBytes)
+	g.HeaderUnits = (g.HeadersAt + g.Units*pool.HeaderBytes + unit - 1) / unit
+	return g, nil
+}
+
+// geometries has the geometry of every size of arena, by log2.
+var geometries = func() (all [27]Geometry) {
+	for log := range all {
+		if g, err := NewGeometry(1 << log); err == nil {
+			all[log] = g
+		}
+	}
+	return all
+}()
+
+// GeometryOf returns the geometry of arenas of 1<<log bytes, which exist.
+func GeometryOf(log uint) *Geometry { return &geometries[log] }
+
+// Usable returns the number of units that an arena can hand out.
+func (g *Geometry) Usable() int { return g.Units - g.HeaderUnits }
+
+// PoolUnits returns the largest number of units of a pool.
+func (g *Geometry) PoolUnits() int { return min(g.Usable(), 64) }
+
+// RunMax returns the largest size in bytes of a large run: half an arena.
+func (g *Geometry) RunMax() int { return g.Bytes / 2 }
+
+// baseOf returns the start of the arena that p lies in.
+func (g *Geometry) baseOf(p unsafe.Pointer) unsafe.Pointer {
+	return unsafe.Add(p, -int(uintptr(p)&(uintptr(g.Bytes)-1)))
+}
+
+// headerOf returns the pool header of a unit of the arena at base.
+func (g *Geometry) headerOf(base unsafe.Pointer, unit int) *pool.Header {
+	return (*pool.Header)(unsafe.Add(base, g.HeadersAt+unit*pool.HeaderBytes))
+}
+
+func (g *Geometry) unitOfHeader(h *pool.Header) int {
+	return (int(uintptr(unsafe.Pointer(h))&(uintptr(g.Bytes)-1)) - g.HeadersAt) / pool.HeaderBytes
+}
+
+// distance returns the bytes from a unit's header to the unit.
+func (g *Geometry) distance(unit int) uint32 {
+	return uint32(unit*g.UnitBytes - g.HeadersAt - unit*pool.HeaderBytes)
+}
+
+// PoolOf returns the header of the pool or run that p, an address of an arena
+// in the map, lies in; for an address in the arena's own header, that of unit 0,
+// which is Free for ever.
+//
+//go:nosplit
+func (g *Geometry) PoolOf(p unsafe.Pointer) *pool.Header {
+	base := g.baseOf(p)
+	unit := int(uintptr(p)-uintptr(base)) >> g.UnitLog
+	h := g.headerOf(base, unit)
+	if h.Owner() == pool.Inner {
+		h = h.Outer()
+	}
+	return h
+}
+
+// bitmap is a bit per unit.
+type bitmap []uint64
+
+func (g *Geometry) freeBits(a *Header) bitmap {
+	return unsafe.Slice((*uint64)(unsafe.Add(unsafe.Pointer(a), headerBytes)), g.Units/64)
+}
+
+func (g *Geometry) dirtyBits(a *Header) bitmap {
+	return unsafe.Slice((*uint64)(unsafe.Add(unsafe.Pointer(a), headerBytes+g.Units/8)), g.Units/64)
+}
+
+func (b bitmap) has(i int) bool { return b[i/64]>>(i%64)&1 == 1 }
+func (b bitmap) set(i int)      { b[i/64] |= 1 << (i % 64) }
+func (b bitmap) clear(i int)    { b[i/64] &^= 1 << (i % 64) }
+
+func (b bitmap) count(int) (n int) {
+	for _, w := range b {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// findRun returns the first of n free units in a row, or -1.
+func (g *Geometry) findRun(a *Header, n int) int {
+	free := g.freeBits(a)
+	for i := 0; i < g.Units; {
+		w := free[i/64] >> (i % 64)
+		if w == 0 {
+			i = i&^63 + 64
+			continue
+		}
+		i += bits.TrailingZeros64(w)
+		end := i
+		for end < g.Units && end-i < n {
+			ones := bits.TrailingZeros64(^(free[end/64] >> (end % 64)))
+			if ones == 0 {
+				break
+			}
+			end = min(end+ones, end&^63+64)
+		}
+		if end-i >= n {
+			return i
+		}
+		i = end + 1
+	}
+	return -1
+}

@@ -1,0 +1,176 @@
+package arena
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/pool"
+	"github.com/pyarena/pyarena/internal/tagstack"
+	"github.com/pyarena/pyarena/internal/vmarray"
+	"github.com/pyarena/pyarena/osmem"
+)
+
+// What the arenas of all allocators share: the numbers of their pools, and the
+// addresses that are kept.
+
+// groupLog: numbers are given to arenas in groups of 64, one base each.
+const groupLog = 6
+
+var errTooMany = errors.New("arena: the table of pools is full")
+
+// numberTable gives each arena a range of pool numbers, aligned to its units,
+// and remembers where the arena is. A number is a node of the stacks.
+type numberTable struct {
+	mu    sync.Mutex
+	links tagstack.Links
+	bases vmarray.Array[unsafe.Pointer]
+	next  uint32              // first group never used
+	free  map[uint32][]uint32 // by groups of a range: first groups of free ranges
+}
+
+var numbers = numberTable{next: 1, free: map[uint32][]uint32{}}
+
+// take returns the first number of a range of units numbers.
+func (t *numberTable) take(units int) (uint32, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	groups := uint32(units) >> groupLog
+	if list := t.free[groups]; len(list) > 0 {
+		first := list[len(list)-1]
+		t.free[groups] = list[:len(list)-1]
+		return first << groupLog, nil
+	}
+	const maxLinks = 1 << 26
+	if err := errors.Join(t.links.Init(maxLinks), t.bases.Init(maxLinks>>groupLog)); err != nil {
+		return 0, err
+	}
+	first := (t.next + groups - 1) &^ (groups - 1)
+	end := int(first + groups)
+	if end > t.bases.Cap() || end<<groupLog > t.links.Cap() {
+		return 0, errTooMany
+	}
+	if err := t.links.Grow(end << groupLog); err != nil {
+		return 0, err
+	}
+	if err := t.bases.Grow(end); err != nil {
+		return 0, err
+	}
+	t.next = uint32(end)
+	return first << groupLog, nil
+}
+
+// enter notes the arena that a range belongs to.
+func (t *numberTable) enter(first uint32, units int, base unsafe.Pointer) {
+	for i := range uint32(units) >> groupLog {
+		*t.bases.At(first>>groupLog + i) = base
+	}
+}
+
+func (t *numberTable) give(first uint32, units int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	groups := uint32(units) >> groupLog
+	t.free[groups] = append(t.free[groups], first>>groupLog)
+}
+
+// Links returns the links of all pools' numbers.
+func Links() *tagstack.Links { return &numbers.links }
+
+// ByNumber returns the header of a pool of an arena of this geometry. The caller
+// holds the pool, or knows otherwise that its arena is mapped.
+//
+//go:nosplit
+func (g *Geometry) ByNumber(n uint32) *pool.Header {
+	base := *numbers.bases.At(n >> groupLog)
+	return g.headerOf(base, int(n)&(g.Units-1))
+}
+
+// TableBytes returns the memory of the tables.
+func TableBytes() uint64 {
+	return uint64(numbers.links.CommittedBytes() + numbers.bases.CommittedBytes())
+}
+
+// addressList keeps the address ranges of decommitted arenas where the Go heap
+// might otherwise grow into them while a stale pointer still points there, which
+// would crash the collector.
+type addressList struct {
+	mu   sync.Mutex
+	kept map[uint][]unsafe.Pointer // by log2 of the size
+	size atomic.Uint64
+}
+
+var addresses = addressList{kept: map[uint][]unsafe.Pointer{}}
+
+// KeptBytes returns the address space that is kept inaccessible for later
+// arenas. It takes no memory.
+func KeptBytes() uint64 { return addresses.size.Load() }
+
+// take returns zeroed memory of 1<<log bytes, aligned to its size.
+func (l *addressList) take(log uint) (unsafe.Pointer, error) {
+	l.mu.Lock()
+	list := l.kept[log]
+	if len(list) == 0 {
+		l.mu.Unlock()
+		return osmem.MapAligned(1<<log, 1<<log)
+	}
+	p := list[len(list)-1]
+	l.kept[log] = list[:len(list)-1]
+	l.mu.Unlock()
+	if err := osmem.Commit(p, 1<<log); err != nil {
+		l.mu.Lock()
+		l.kept[log] = append(l.kept[log], p)
+		l.mu.Unlock()
+		return nil, err
+	}
+	l.size.Add(-(uint64(1) << log))
+	return p, nil
+}
+
+// give unmaps the range, or decommits and keeps it.
+func (l *addressList) give(p unsafe.Pointer, log uint, keep bool) error {
+	if !keep {
+		return osmem.Release(p, 1<<log)
+	}
+	if err := osmem.Decommit(p, 1<<log); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.kept[log] = append(l.kept[log], p)
+	l.mu.Unlock()
+	l.size.Add(1 << log)
+	return nil
+}
+
+// orphans are mappings of closed allocators whose unmapping was refused.
+var orphans struct {
+	mu   sync.Mutex
+	list []orphan
+}
+
+type orphan struct {
+	p    unsafe.Pointer
+	size int
+}
+
+// Orphan takes charge of a mapping that is in no table and that the system
+// refused to unmap; it is tried again at each [RetryOrphans].
+func Orphan(p unsafe.Pointer, size int) {
+	orphans.mu.Lock()
+	defer orphans.mu.Unlock()
+	orphans.list = append(orphans.list, orphan{p, size})
+}
+
+// RetryOrphans tries to unmap what was refused before.
+func RetryOrphans() {
+	orphans.mu.Lock()
+	defer orphans.mu.Unlock()
+	left := orphans.list[:0]
+	for _, o := range orphans.list {
+		if osmem.Release(o.p, o.size) != nil {
+			left = append(left, o)
+		}
+	}
+	orphans.list = left
+}

@@ -1,0 +1,316 @@
+// Package large serves requests above the largest size class: runs of units
+// inside an arena up to half an arena, and above that huge mappings of their own.
+//
+// A huge mapping begins at a multiple of the arena map's step, and only its
+// first step is in the map. Its size stands in a table of the process outside
+// the mapping, so a bad free touches no page of it, and [Usable] needs no
+// allocator. Mappings that are freed are retained for a while, up to the
+// allocator's RetainBytes, and given to requests of a similar size; a retained
+// mapping is in the table still, marked free, so that freeing it twice is
+// recognised.
+//
+// Any goroutine may call everything here; nothing may be called while pinned.
+package large
+
+import (
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/addrmap"
+	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/osmem"
+)
+
+// mapping is what the table knows of a huge mapping.
+type mapping struct {
+	size  int    // bytes, whole pages
+	owner uint32 // id of the allocator
+	free  bool   // retained
+}
+
+// table has all huge mappings of the process, by address.
+var table = struct {
+	sync.RWMutex
+	at map[uintptr]mapping
+}{at: map[uintptr]mapping{}}
+
+func lookup(p unsafe.Pointer) (mapping, bool) {
+	table.RLock()
+	defer table.RUnlock()
+	m, ok := table.at[uintptr(p)]
+	return m, ok
+}
+
+func enter(p unsafe.Pointer, m mapping) {
+	table.Lock()
+	table.at[uintptr(p)] = m
+	table.Unlock()
+}
+
+func remove(p unsafe.Pointer) {
+	table.Lock()
+	delete(table.at, uintptr(p))
+	table.Unlock()
+}
+
+// Usable returns the size in bytes of the live huge mapping at p, of any
+// allocator, or 0.
+func Usable(p unsafe.Pointer) int {
+	if m, ok := lookup(p); ok && !m.free {
+		return m.size
+	}
+	return 0
+}
+
+// retainedMapping is a free mapping that is kept for the next request.
+type retainedMapping struct {
+	p     unsafe.Pointer
+	size  int
+	since uint32 // the tick of its release
+}
+
+// Set is the large blocks of one allocator.
+type Set struct {
+	arenas *arena.Set
+	budget *arena.Budget
+	id     uint32
+	entry  addrmap.Entry
+
+	retainMax uint64
+
+	mu       sync.Mutex
+	live     map[unsafe.Pointer]int // huge mappings, their sizes
+	retained []retainedMapping      // oldest first
+	closed   bool
+	ticks    uint32
+
+	// Totals for statistics; each is exact when nothing is under way.
+	Blocks        atomic.Int64 // live huge blocks
+	Bytes         atomic.Int64 // in them
+	RetainedBytes atomic.Int64
+	Refusals      atomic.Uint64 // unmappings that the system refused
+}
+
+// NewSet returns the large blocks of the allocator id, with runs taken from
+// arenas. At most retain bytes of free mappings are kept for reuse.
+func NewSet(arenas *arena.Set, budget *arena.Budget, id uint32, retain uint64) *Set {
+	return &Set{
+		arenas: arenas, budget: budget, id: id, retainMax: retain,
+		entry: addrmap.MakeEntry(addrmap.Huge, 0, id),
+		live:  map[unsafe.Pointer]int{},
+	}
+}
+
+// Alloc returns a block of at least size bytes at a multiple of align, a power
+// of two, and whether it is known to be zero.
+func (s *Set) Alloc(size, align int) (p unsafe.Pointer, zero bool, err error) {
+	if size > s.arenas.RunMax() || align > s.arenas.UnitBytes {
+		return s.allocHuge(size, align)
+	}
+	unit := s.arenas.UnitBytes
+	h, zero, err := s.arenas.TakeRun((size+unit-1)/unit, uintptr(roundUp(size, min(osmem.PageSize(), unit))))
+	if err != nil {
+		return nil, false, err
+	}
+	return h.Start(), zero, nil
+}
+
+// allocHuge returns a mapping of its own.
+func (s *Set) allocHuge(size, align int) (p unsafe.Pointer, zero bool, err error) {
+	align = max(align, addrmap.StepBytes)
+	size = roundUp(size, osmem.PageSize())
+	if p, size := s.reuse(size, align); p != nil {
+		return p, false, s.admit(p, size)
+	}
+	if err := s.budget.Take(uint64(size)); err != nil {
+		return nil, false, err
+	}
+	p, err = osmem.MapAligned(size, align)
+	if err != nil {
+		s.budget.Give(uint64(size))
+		return nil, false, err
+	}
+	if err := addrmap.Set(uintptr(p), 1, s.entry); err != nil {
+		_ = s.drop(p, size)
+		return nil, false, err
+	}
+	return p, true, s.admit(p, size)
+}
+
+// admit makes the mapping a live block.
+func (s *Set) admit(p unsafe.Pointer, size int) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		_ = s.unmap([]retainedMapping{{p: p, size: size}})
+		return arena.ErrClosed
+	}
+	s.live[p] = size
+	enter(p, mapping{size: size, owner: s.id})
+	s.Blocks.Add(1)
+	s.Bytes.Add(int64(size))
+	s.mu.Unlock()
+	return nil
+}
+
+// reuse takes the retained mapping that fits best, wasting at most an eighth.
+func (s *Set) reuse(size, align int) (unsafe.Pointer, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	best := -1
+	for i, r := range s.retained {
+		if r.size >= size && r.size <= size+size/8 && uintptr(r.p)&uintptr(align-1) == 0 &&
+			(best < 0 || r.size < s.retained[best].size) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return nil, 0
+	}
+	r := s.retained[best]
+	s.retained = append(s.retained[:best], s.retained[best+1:]...)
+	s.RetainedBytes.Add(-int64(r.size))
+	return r.p, r.size
+}
+
+// Verdict says what Free found.
+type Verdict uint8
+
+// The verdicts of Free.
+const (
+	Freed  Verdict = iota
+	Double         // the mapping is free already
+	NotOurs
+)
+
+// FreeHuge frees the huge block at p.
+func (s *Set) FreeHuge(p unsafe.Pointer) Verdict {
+	s.mu.Lock()
+	size, ok := s.live[p]
+	if !ok {
+		s.mu.Unlock()
+		if m, ok := lookup(p); ok && m.free && m.owner == s.id {
+			return Double
+		}
+		return NotOurs
+	}
+	delete(s.live, p)
+	s.Blocks.Add(-1)
+	s.Bytes.Add(-int64(size))
+	enter(p, mapping{size: size, owner: s.id, free: true})
+	s.retained = append(s.retained, retainedMapping{p, size, s.ticks})
+	s.RetainedBytes.Add(int64(size))
+	var out []retainedMapping
+	for uint64(s.RetainedBytes.Load()) > s.retainMax {
+		out = append(out, s.popOldest())
+	}
+	s.mu.Unlock()
+	_ = s.unmap(out)
+	return Freed
+}
+
+func (s *Set) popOldest() retainedMapping {
+	r := s.retained[0]
+	s.retained = s.retained[1:]
+	s.RetainedBytes.Add(-int64(r.size))
+	return r
+}
+
+// unmap gives free mappings back to the system. What it refuses is retained,
+// its pages dropped, and tried again; the first refusal is returned.
+func (s *Set) unmap(out []retainedMapping) (first error) {
+	for _, r := range out {
+		addrmap.Clear(uintptr(r.p), 1)
+		remove(r.p)
+		if err := s.drop(r.p, r.size); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// drop unmaps memory that is in no table.
+func (s *Set) drop(p unsafe.Pointer, size int) error {
+	err := osmem.Release(p, size)
+	if err == nil {
+		s.budget.Give(uint64(size))
+		return nil
+	}
+	s.Refusals.Add(1)
+	_ = osmem.Advise(p, size, osmem.DontNeed) // it will be tried again anyway
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || addrmap.Set(uintptr(p), 1, s.entry) != nil {
+		s.budget.Give(uint64(size))
+		arena.Orphan(p, size)
+		return err
+	}
+	enter(p, mapping{size: size, owner: s.id, free: true})
+	s.retained = append(s.retained, retainedMapping{p, size, s.ticks})
+	s.RetainedBytes.Add(int64(size))
+	return err
+}
+
+// Grow changes the size of the huge block at p in place, and reports whether it
+// could. The caller holds the block.
+func (s *Set) Grow(p unsafe.Pointer, size int) bool {
+	size = roundUp(size, osmem.PageSize())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, ok := s.live[p]
+	if !ok || s.closed {
+		return false
+	}
+	if size > old && s.budget.Take(uint64(size-old)) != nil {
+		return false
+	}
+	if osmem.Grow(p, old, size) != nil {
+		if size > old {
+			s.budget.Give(uint64(size - old))
+		}
+		return false
+	}
+	if size < old {
+		s.budget.Give(uint64(old - size))
+	}
+	s.live[p] = size
+	s.Bytes.Add(int64(size - old))
+	enter(p, mapping{size: size, owner: s.id})
+	return true
+}
+
+// Tick ends a tick and gives back what has been free for age ticks.
+func (s *Set) Tick(age uint32) error {
+	s.mu.Lock()
+	s.ticks++
+	var out []retainedMapping
+	for len(s.retained) > 0 && s.ticks-s.retained[0].since >= age {
+		out = append(out, s.popOldest())
+	}
+	s.mu.Unlock()
+	return s.unmap(out)
+}
+
+// HasFree reports whether mappings are retained.
+func (s *Set) HasFree() bool { return s.RetainedBytes.Load() != 0 }
+
+// Close gives back all mappings, live ones too. From now on Alloc of a huge
+// block fails.
+func (s *Set) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	out := s.retained
+	s.retained = nil
+	for p, size := range s.live {
+		out = append(out, retainedMapping{p: p, size: size})
+	}
+	s.live = nil
+	s.mu.Unlock()
+	s.Blocks.Store(0)
+	s.Bytes.Store(0)
+	s.RetainedBytes.Store(0)
+	return s.unmap(out)
+}
+
+func roundUp(n, to int) int { return (n + to - 1) &^ (to - 1) }

@@ -1,0 +1,9 @@
+//go:build !race
+
+package pool
+
+// load and store access a field that its owner writes and that statistics read
+// from elsewhere. An aligned 32-bit access is never torn; the race detector
+// cannot know, so race builds make it atomic.
+func load(p *uint32) uint32     { return *p }
+func store(p *uint32, v uint32) { *p = v }

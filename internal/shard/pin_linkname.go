@@ -1,0 +1,37 @@
+//go:build !pymalloc_nolinkname
+
+package shard
+
+import (
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/grace"
+)
+
+// Enter pins the goroutine and returns the token that Take and Unpin want.
+func Enter() int { return grace.Enter() }
+
+// Take returns the shard of the P that the goroutine is pinned to, nil if it has
+// none yet. It always succeeds here.
+func (v *View) Take(token int) (s *Shard, ok bool) {
+	if uint32(token) < v.n.Load() {
+		s = v.slot(token).Load()
+		acquired(unsafe.Pointer(s))
+	}
+	return s, true
+}
+
+// Exit ends the pinned section that Enter began, after Take returned s.
+func Exit(s *Shard, token int) {
+	released(unsafe.Pointer(s))
+	grace.Exit(token)
+}
+
+// slotsAtOpen is how many slots an allocator has from its first use on.
+func slotsAtOpen() int { return 64 }
+
+// slotsInUse returns how many of n slots are looked at.
+func slotsInUse(n int) int { return n }
+
+// slotIndex returns the slot for a token.
+func slotIndex(token, _ int) int { return token }

@@ -1,0 +1,250 @@
+// Package shard is the private heaps of an allocator: one per P, and one per
+// goroutine that asks for its own.
+//
+// # Who may touch a shard
+//
+// A shard is used by one goroutine at a time: the one that is pinned on the P
+// whose slot the shard is in, or the one that owns the heap. Only its inbox may
+// be pushed to by others. To take a shard from an idle P its slot is emptied;
+// after a grace period nobody uses the shard any more, and it is drained: its
+// pools are shared, abandoned or given back. A slot is filled again, lazily, by
+// the next goroutine that finds it empty.
+//
+// # Where a block comes from
+//
+//	fast path   free list of the first pool of used[class], or its next
+//	            untouched block
+//	Refill      the pool's remote list; the next pool of the list; pools from
+//	            the inbox; the shared usedpools[class]; the shard's empty pools;
+//	            the shared freepools                             (pinned)
+//	Provide     a pool from the fullest arena, or from a new one (not pinned)
+//
+// # Where a block goes
+//
+//	fast path   free list of its pool, if the shard owns it
+//	Trip        the pool was full: to the front of used[class], as in CPython;
+//	            or it is empty: to the shard's empties, to freepools beyond
+//	            that, or to the arena
+//	FreeRemote  the pool's remote list, and the notice of a full pool to its
+//	            owner's inbox; an abandoned pool may be adopted
+package shard
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/pool"
+	"github.com/pyarena/pyarena/internal/sizeclass"
+	"github.com/pyarena/pyarena/internal/tagstack"
+)
+
+const (
+	// maxEmpties bounds the empty pools of one unit that a shard keeps.
+	maxEmpties = 16
+	// maxKept bounds, in bytes, the pools of several units that a shard keeps
+	// at the front of their lists while they are empty.
+	maxKept = 512 << 10
+	// maxFreepools is the length of the shared freepools beyond which empty
+	// pools go to the arenas.
+	maxFreepools = 64
+	// stepsPinned bounds the pools that one pinned section looks at.
+	stepsPinned = 8
+)
+
+// Shard is a private heap, on cache lines of its own.
+type Shard struct {
+	private
+	_     [128 - unsafe.Sizeof(private{})%64]byte
+	inbox tagstack.Stack // full pools that have free blocks again, from anyone
+	busy  atomic.Uint32  // taken; only where sections are not pinned
+	_     [52]byte
+}
+
+// private is what the shard's user alone touches; the janitor reads events,
+// nowned and nempty.
+type private struct {
+	used [sizeclass.Count]*pool.Header // first usable pool; &none where there is none
+
+	id      uint32 // owner id of its pools
+	events  uint32 // slow steps so far, so that the janitor sees who is idle
+	nowned  uint32
+	nempty  uint32
+	kept    uint32 // bytes of pools that may stay at the front while empty
+	pending uint32 // chain taken from the inbox, not looked at yet
+	owned   *pool.Header
+	empties *pool.Header
+	outbox  *pool.Header // empty pools on their way to the arenas
+	swept   *pool.Header // next pool of owned to look at for remote frees
+
+	none pool.Header // a pool without blocks
+}
+
+// Used returns the first pool of class c, below sizeclass.Count. It is never
+// nil. The class is not checked: a panic while pinned would end the process.
+func (s *Shard) Used(c uint8) *pool.Header {
+	return *(**pool.Header)(unsafe.Add(unsafe.Pointer(&s.used), uintptr(c)*unsafe.Sizeof(uintptr(0))))
+}
+
+// ID returns the owner id of the shard's pools.
+func (s *Shard) ID() uint32 { return s.id }
+
+// reset makes the shard an empty one.
+func (s *Shard) reset(id uint32) {
+	s.id = id
+	for c := range s.used {
+		s.used[c] = &s.none
+	}
+}
+
+// acquire enters the pool, which is the shard's now, into its lists.
+//
+//go:nosplit
+func (s *Shard) acquire(h *pool.Header) {
+	h.OwnedPrev, h.OwnedNext = nil, s.owned
+	if s.owned != nil {
+		s.owned.OwnedPrev = h
+	}
+	s.owned = h
+	store(&s.nowned, s.nowned+1)
+	s.list(h)
+}
+
+// release takes the pool, which is in no used list, out of the shard's lists.
+//
+//go:nosplit
+func (s *Shard) release(h *pool.Header) {
+	if s.swept == h {
+		s.swept = h.OwnedNext
+	}
+	if h.OwnedPrev != nil {
+		h.OwnedPrev.OwnedNext = h.OwnedNext
+	} else {
+		s.owned = h.OwnedNext
+	}
+	if h.OwnedNext != nil {
+		h.OwnedNext.OwnedPrev = h.OwnedPrev
+	}
+	store(&s.nowned, s.nowned-1)
+}
+
+// list puts the pool at the front of its used list.
+//
+//go:nosplit
+func (s *Shard) list(h *pool.Header) {
+	c := h.Class()
+	old := s.used[c]
+	h.Prev, h.Next = nil, old
+	s.used[c] = h
+	h.SetListed(true)
+	s.enterFront(h)
+	if old == &s.none {
+		return
+	}
+	old.Prev = h
+	s.leaveFront(old)
+	if old.Live() == 0 {
+		s.retire(old)
+	}
+}
+
+// unlist takes the pool out of its used list.
+//
+//go:nosplit
+func (s *Shard) unlist(h *pool.Header) {
+	if h.Prev != nil {
+		h.Prev.Next = h.Next
+	} else {
+		s.leaveFront(h)
+		s.used[h.Class()] = h.Next
+		if h.Next != &s.none {
+			s.enterFront(h.Next)
+		}
+	}
+	if h.Next != &s.none {
+		h.Next.Prev = h.Prev
+	}
+	h.SetListed(false)
+}
+
+// enterFront lets the pool that becomes the first of its list stay when it is
+// empty, for it is likely to be used next. Of the pools of several units only as
+// many may stay as maxKept allows.
+//
+//go:nosplit
+func (s *Shard) enterFront(h *pool.Header) {
+	h.SetTrip(pool.Never)
+	if h.Units() > 1 {
+		if s.kept+h.Bytes() > maxKept {
+			h.SetTrip(0)
+			return
+		}
+		s.kept += h.Bytes()
+	}
+}
+
+// leaveFront ends the privilege of the first pool.
+//
+//go:nosplit
+func (s *Shard) leaveFront(h *pool.Header) {
+	if h.Units() > 1 && h.Trip() == pool.Never {
+		s.kept -= h.Bytes()
+	}
+	h.SetTrip(0)
+}
+
+// retire gives up a listed pool without live blocks, if it can. A pool that is
+// posted stays until it comes out of the inbox.
+//
+//go:nosplit
+func (s *Shard) retire(h *pool.Header) {
+	if !h.Retire() {
+		return
+	}
+	if h.Listed() {
+		s.unlist(h)
+	}
+	s.release(h)
+	if h.Units() == 1 {
+		h.Next, s.empties = s.empties, h
+		store(&s.nempty, s.nempty+1)
+	} else {
+		h.Next, s.outbox = s.outbox, h
+	}
+}
+
+// settle puts a pool that came out of the inbox where it belongs.
+//
+//go:nosplit
+func (s *Shard) settle(h *pool.Header) {
+	if h.Listed() {
+		if h.Live() == 0 && h.Trip() != pool.Never {
+			s.retire(h)
+		}
+		return
+	}
+	for !h.HasBlock() && !h.Collect() {
+		if h.Fill() {
+			return // full again: its blocks were reused before the notice came
+		}
+	}
+	if h.Live() == 0 {
+		s.retire(h)
+	} else {
+		s.list(h)
+	}
+}
+
+// popEmpty takes an empty pool of one unit.
+//
+//go:nosplit
+func (s *Shard) popEmpty() *pool.Header {
+	h := s.empties
+	if h != nil {
+		s.empties = h.Next
+		store(&s.nempty, s.nempty-1)
+	}
+	return h
+}
+
+// Shards stand in an array and share no cache line.
+var _ [unsafe.Sizeof(Shard{}) % 64]struct{} = [0]struct{}{}

@@ -1,0 +1,653 @@
+package shard
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/addrmap"
+	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/internal/grace"
+	"github.com/pyarena/pyarena/internal/large"
+	"github.com/pyarena/pyarena/internal/pool"
+	"github.com/pyarena/pyarena/internal/sizeclass"
+	"github.com/pyarena/pyarena/internal/tagstack"
+	"github.com/pyarena/pyarena/internal/vmarray"
+)
+
+// View is what the fast path reads of an allocator: one cache line, written
+// when the allocator opens and closes. The zero View has no slots, so that the
+// fast path of an allocator that was never used, or was closed, finds no shard.
+type View struct {
+	n         atomic.Uint32  // slots; published last, cleared first
+	entry     addrmap.Entry  // of the allocator's arenas
+	slots     unsafe.Pointer // of the shards, by P
+	mask      uintptr        // arena bytes - 1
+	headersAt uintptr        // offset of the pool headers
+	unitLog   uint8
+	table     *Table
+}
+
+// Table returns the table of the life that the view was opened for. Only for
+// who is pinned and has found a shard.
+func (v *View) Table() *Table { return v.table }
+
+// slot returns the slot i, below n.
+func (v *View) slot(i int) *atomic.Pointer[Shard] {
+	return (*atomic.Pointer[Shard])(unsafe.Add(v.slots, uintptr(i)*unsafe.Sizeof(uintptr(0))))
+}
+
+// IsMine reports whether p lies in an arena of the allocator.
+func (v *View) IsMine(p unsafe.Pointer) bool { return addrmap.Low(uintptr(p)) == v.entry }
+
+// HeaderOf returns the header of the unit that p, which is mine, lies in.
+func (v *View) HeaderOf(p unsafe.Pointer) *pool.Header {
+	off := uintptr(p) & v.mask
+	return (*pool.Header)(unsafe.Add(p, v.headersAt+off>>(v.unitLog&63)*pool.HeaderBytes-off))
+}
+
+// Config is what an allocator is made with.
+type Config struct {
+	Geometry    arena.Geometry
+	LimitBytes  uint64 // 0: none
+	RetainBytes uint64
+	RetainDelay time.Duration
+	Keep        bool // keep the addresses of arenas given back
+}
+
+// Table is all that belongs to one life of an allocator, from its first use to
+// Close: slots and shards, shared stacks, arenas, large blocks.
+type Table struct {
+	Arenas *arena.Set
+	Large  *large.Set
+	Budget arena.Budget
+	conf   Config
+
+	view   *View // the allocator's own
+	closed atomic.Bool
+	slots  vmarray.Array[atomic.Pointer[Shard]]
+
+	usable [sizeclass.Count]stack // shared usedpools, by class
+	free   stack                  // shared freepools, of one unit
+	nfree  atomic.Int32           // how many, about
+
+	armed    atomic.Bool // the janitor is to come
+	trimming sync.Mutex  // one drain, trim or close at a time; nobody else unmaps arenas
+	mu       sync.Mutex  // guards heaps, and the filling of slots
+	heaps    map[*Heap]struct{}
+}
+
+// stack is a Stack in a cache line of its own.
+type stack struct {
+	tagstack.Stack
+	_ [56]byte
+}
+
+// maxSlots is the largest number of Ps that an allocator serves.
+const maxSlots = 1 << 16
+
+// lastID is the id that was last given to a table, for the arena map.
+var lastID atomic.Uint32
+
+// Open begins a life of the allocator whose fast path reads v.
+func Open(conf Config, v *View) (*Table, error) {
+	t := &Table{conf: conf, view: v, heaps: map[*Heap]struct{}{}}
+	t.Budget.Limit = conf.LimitBytes
+	id := lastID.Add(1) & (1<<24 - 1)
+	t.Arenas = arena.NewSet(conf.Geometry, id, &t.Budget)
+	t.Large = large.NewSet(t.Arenas, &t.Budget, id, conf.RetainBytes)
+	if err := t.slots.Init(maxSlots); err != nil {
+		return nil, err
+	}
+	if err := t.slots.Grow(slotsAtOpen()); err != nil {
+		_ = t.slots.Release() // nothing is in it; the first error counts
+		return nil, err
+	}
+	v.entry = t.Arenas.Entry
+	v.slots = t.slots.Base()
+	v.mask = uintptr(conf.Geometry.Bytes) - 1
+	v.headersAt = uintptr(conf.Geometry.HeadersAt)
+	v.unitLog = uint8(conf.Geometry.UnitLog)
+	v.table = t
+	v.n.Store(uint32(slotsInUse(t.slots.Len())))
+	return t, nil
+}
+
+// shards are the shards of the process; a shard's id is its index plus
+// pool.FirstShard. They are never unmapped, so that a notice to the inbox of a
+// shard that was just drained hits no other memory.
+var shards struct {
+	vmarray.Array[Shard]
+	mu    sync.Mutex
+	spare []*Shard
+	next  int
+}
+
+// newShard returns an empty shard.
+func newShard() (*Shard, error) {
+	shards.mu.Lock()
+	defer shards.mu.Unlock()
+	if n := len(shards.spare); n > 0 {
+		s := shards.spare[n-1]
+		shards.spare = shards.spare[:n-1]
+		return s, nil
+	}
+	if err := shards.Init(maxSlots); err != nil {
+		return nil, err
+	}
+	if err := shards.Grow(shards.next + 1); err != nil {
+		return nil, err
+	}
+	s := shards.At(uint32(shards.next))
+	s.reset(uint32(shards.next) + pool.FirstShard)
+	shards.next++
+	return s, nil
+}
+
+// keepShard takes back a shard that owns nothing.
+func keepShard(s *Shard) {
+	shards.mu.Lock()
+	defer shards.mu.Unlock()
+	shards.spare = append(shards.spare, s)
+}
+
+// inboxOf returns the inbox of the shard with the given id.
+func inboxOf(id uint32) *tagstack.Stack { return &shards.At(id - pool.FirstShard).inbox }
+
+// TableBytes returns the memory of the tables of all shards.
+func TableBytes() uint64 { return uint64(shards.CommittedBytes()) }
+
+// SlotBytes returns the memory of the table's slots.
+func (t *Table) SlotBytes() uint64 { return uint64(t.slots.CommittedBytes()) }
+
+// --- entering and leaving a shard, on the slow paths ---
+
+// enter pins the goroutine and returns the shard to use: that of the heap, or
+// of the P if hp is nil. The shard is nil if one has to be installed first.
+func (t *Table) enter(hp *Heap) (s *Shard, token int, err error) {
+	if hp != nil {
+		hp.begin()
+		token = grace.Enter()
+		if t.closed.Load() {
+			grace.Exit(token)
+			hp.end()
+			return nil, 0, arena.ErrClosed
+		}
+		return hp.shard.Load(), token, nil
+	}
+	for {
+		token = grace.Enter()
+		if t.closed.Load() {
+			grace.Exit(token)
+			return nil, 0, arena.ErrClosed
+		}
+		s, taken := t.view.Take(token)
+		if taken {
+			return s, token, nil
+		}
+		grace.Exit(token)
+		runtime.Gosched() // all shards are taken; only where sections are not pinned
+	}
+}
+
+// exit ends what enter began, and sends the empty pools that the shard wants
+// rid of to the arenas.
+func (t *Table) exit(hp *Heap, s *Shard, token int) {
+	var out *pool.Header
+	if s != nil {
+		out, s.outbox = s.outbox, nil
+	}
+	if hp != nil {
+		grace.Exit(token)
+		hp.end()
+	} else {
+		Exit(s, token)
+	}
+	if out != nil {
+		t.Arenas.PutChain(out)
+	}
+}
+
+// install gives the heap, or the slot of the P that token was for, a shard.
+func (t *Table) install(hp *Heap, token int) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed.Load() {
+		return arena.ErrClosed
+	}
+	to := (*atomic.Pointer[Shard])(nil)
+	if hp != nil {
+		to = &hp.shard
+	} else {
+		i := slotIndex(token, int(t.view.n.Load()))
+		if i >= t.slots.Len() {
+			if err := t.slots.Grow(i + 1); err != nil {
+				return err
+			}
+		}
+		if n := uint32(slotsInUse(t.slots.Len())); n > t.view.n.Load() {
+			t.view.n.Store(n)
+		}
+		to = t.view.slot(i)
+	}
+	if to.Load() != nil {
+		return nil
+	}
+	s, err := newShard()
+	if err == nil {
+		to.Store(s)
+	}
+	return err
+}
+
+// --- malloc ---
+
+// Alloc is the slow path of malloc: it returns a block of class c for the heap,
+// or for the P's shard if hp is nil, and whether the block is known to be zero.
+func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error) {
+	reclaimed := false
+	for {
+		s, token, err := t.enter(hp)
+		if err != nil {
+			return nil, false, err
+		}
+		if s == nil {
+			t.exit(hp, s, token)
+			if err := t.install(hp, token); err != nil {
+				return nil, false, err
+			}
+			continue
+		}
+		h := s.used[c]
+		if p := h.Pop(); p != nil {
+			t.exit(hp, s, token)
+			return p, false, nil
+		}
+		if p := h.Carve(); p != nil {
+			zero := h.Clean()
+			t.exit(hp, s, token)
+			return p, zero, nil
+		}
+		found, broken := t.refill(s, c)
+		t.exit(hp, s, token)
+		switch found {
+		case foundBroken:
+			return nil, false, &BrokenError{Block: uintptr(broken), Size: sizeclass.Size(c)}
+		case foundNothing:
+			err := t.provide(hp, c)
+			if err != nil && !reclaimed && err != arena.ErrClosed {
+				reclaimed = true // the limit is reached, or the system refuses: give back what is idle
+				err = t.Trim()
+			}
+			if err != nil {
+				return nil, false, err
+			}
+		}
+	}
+}
+
+// BrokenError says that a free block was written to after it was freed.
+type BrokenError struct {
+	Block uintptr
+	Size  int
+}
+
+func (e *BrokenError) Error() string { return "free list is corrupted" }
+
+// provide gives the shard a pool of class c from the arenas.
+func (t *Table) provide(hp *Heap, c uint8) error {
+	h, err := t.Arenas.TakePool(c)
+	if err != nil {
+		return err
+	}
+	s, token, err := t.enter(hp)
+	if err != nil {
+		return err // closed: the pool is gone with its arena
+	}
+	if s == nil {
+		t.exit(hp, s, token)
+		t.Arenas.PutChain(h)
+		return nil // to be installed, then asked again
+	}
+	h.Own(s.id)
+	s.acquire(h)
+	t.exit(hp, s, token)
+	return nil
+}
+
+// found is what refill has found.
+type found uint8
+
+const (
+	foundBlock   found = iota // the first pool has a block
+	foundMore                 // not yet; there is more to look at
+	foundNothing              // the arenas have to be asked
+	foundBroken               // a corrupted free list
+)
+
+// refill looks for a pool with a block of class c. Pinned, and bounded.
+//
+//go:nosplit
+func (t *Table) refill(s *Shard, c uint8) (found, unsafe.Pointer) {
+	store(&s.events, s.events+1)
+	for range stepsPinned {
+		h := s.used[c]
+		if h == &s.none {
+			break
+		}
+		if h.Broken() {
+			return foundBroken, h.DropFree()
+		}
+		if h.HasBlock() || h.Collect() {
+			return foundBlock, nil
+		}
+		if h.Fill() {
+			s.unlist(h)
+			h.SetTrip(h.Live() - 1)
+		}
+	}
+	if s.used[c] != &s.none {
+		return foundMore, nil
+	}
+	t.readInbox(s)
+	t.sweepOne(s)
+	if s.used[c] != &s.none {
+		return foundBlock, nil
+	}
+	if n := t.usable[c].Pop(arena.Links()); n != 0 {
+		h := t.Arenas.ByNumber(n)
+		h.Take(s.id)
+		s.acquire(h)
+		return foundBlock, nil
+	}
+	if s.pending != 0 {
+		return foundMore, nil
+	}
+	shape := &t.Arenas.Shapes[c]
+	if shape.Units == 1 {
+		h := s.popEmpty()
+		if h == nil {
+			if n := t.free.Pop(arena.Links()); n != 0 {
+				t.nfree.Add(-1)
+				h = t.Arenas.ByNumber(n)
+			}
+		}
+		if h != nil {
+			h.Format(c, shape)
+			h.Own(s.id)
+			s.acquire(h)
+			return foundBlock, nil
+		}
+	}
+	return foundNothing, nil
+}
+
+// readInbox looks at some of the pools that freers have posted. Pinned.
+//
+//go:nosplit
+func (t *Table) readInbox(s *Shard) {
+	if s.pending == 0 {
+		s.pending = s.inbox.TakeAll()
+	}
+	for i := 0; i < stepsPinned && s.pending != 0; i++ {
+		n := s.pending
+		s.pending = arena.Links().Next(n)
+		h := t.Arenas.ByNumber(n)
+		h.Unpost()
+		s.settle(h)
+	}
+}
+
+// sweepOne looks at one pool of the shard, in turn, whose blocks may all have
+// been freed by others.
+//
+//go:nosplit
+func (t *Table) sweepOne(s *Shard) {
+	h := s.swept
+	if h == nil {
+		h = s.owned
+	}
+	if h == nil {
+		return
+	}
+	s.swept = h.OwnedNext
+	if h.Word().Len() == h.Live() && h.Trip() != pool.Never {
+		s.retire(h)
+	}
+}
+
+// --- free ---
+
+// Verdict says what Free found.
+type Verdict uint8
+
+// The verdicts of Free.
+const (
+	Freed   Verdict = iota
+	Double          // the block is free already
+	NotOurs         // no block of the allocator begins there
+	isRun           // a large run: not freed yet
+)
+
+// Free is the slow path of free: it frees the block at p, whatever it is.
+func (t *Table) Free(hp *Heap, p unsafe.Pointer) Verdict {
+	for {
+		s, token, err := t.enter(hp)
+		if err != nil {
+			return NotOurs
+		}
+		if s == nil {
+			t.exit(hp, s, token)
+			if t.install(hp, token) != nil {
+				return t.freeWithoutShard(p)
+			}
+			continue
+		}
+		e := addrmap.Load(uintptr(p))
+		verdict, overflow := NotOurs, false
+		if e == t.Arenas.Entry {
+			verdict, overflow = t.freePinned(s, p)
+		}
+		t.exit(hp, s, token)
+		switch {
+		case e.Kind() == addrmap.Huge:
+			verdict = Verdict(t.Large.FreeHuge(p))
+		case verdict == isRun:
+			verdict = NotOurs
+			if t.Arenas.PutRun(p) {
+				verdict = Freed
+			}
+		case overflow:
+			t.drainFreepools(maxFreepools / 2)
+		}
+		if verdict == Freed {
+			t.arm()
+		}
+		return verdict
+	}
+}
+
+// freeWithoutShard frees a block where there is no memory for a shard: the
+// block goes to its pool's remote list.
+func (t *Table) freeWithoutShard(p unsafe.Pointer) Verdict {
+	token := grace.Enter()
+	verdict := NotOurs
+	e := addrmap.Load(uintptr(p))
+	if !t.closed.Load() && e == t.Arenas.Entry {
+		verdict = t.freeRemote(nil, t.Arenas.PoolOf(p), p)
+	}
+	grace.Exit(token)
+	switch {
+	case e.Kind() == addrmap.Huge:
+		return Verdict(t.Large.FreeHuge(p))
+	case verdict == isRun:
+		if t.Arenas.PutRun(p) {
+			return Freed
+		}
+		return NotOurs
+	}
+	return verdict
+}
+
+// freePinned frees the block at p, an address in one of the allocator's arenas.
+// overflow tells that the freepools have become long.
+//
+//go:nosplit
+func (t *Table) freePinned(s *Shard, p unsafe.Pointer) (v Verdict, overflow bool) {
+	h := t.Arenas.PoolOf(p)
+	if h.Owner() != s.id {
+		return t.freeRemote(s, h, p), false
+	}
+	switch {
+	case !h.Holds(p):
+		return NotOurs, false
+	case h.LooksFree(p):
+		return Double, false
+	}
+	if h.Push(p) {
+		overflow = t.trip(s, h)
+	}
+	return Freed, overflow
+}
+
+// freeRemote frees the block at p onto a pool that the shard does not own. The
+// shard is nil where the caller has none.
+//
+//go:nosplit
+func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
+	switch h.Owner() {
+	case pool.Run:
+		return isRun
+	case pool.Free:
+		if h.WasBlock(p) {
+			return Double
+		}
+		return NotOurs
+	}
+	switch {
+	case !h.Holds(p):
+		return NotOurs
+	case h.LooksFree(p):
+		return Double
+	}
+	me := uint32(pool.Hand)
+	if s != nil {
+		me = s.id
+	}
+	did, number, owner := h.PushRemote(p, me, s != nil)
+	switch did {
+	case pool.Refused:
+		return NotOurs
+	case pool.Post:
+		inboxOf(owner).Push(arena.Links(), number, number)
+	case pool.Adopted:
+		s.acquire(h)
+	}
+	return Freed
+}
+
+// trip is the rest of a free whose push has tripped: the pool was full, or it is
+// empty now. overflow tells that the freepools have become long. Pinned.
+//
+//go:nosplit
+func (t *Table) trip(s *Shard, h *pool.Header) (overflow bool) {
+	store(&s.events, s.events+1)
+	if !h.Listed() {
+		s.list(h)
+	}
+	if h.Live() == 0 && h.Trip() == 0 {
+		s.retire(h)
+	}
+	if s.nempty <= maxEmpties {
+		return false
+	}
+	links := arena.Links()
+	first := s.popEmpty()
+	last := first
+	for range maxEmpties/2 - 1 {
+		h := s.popEmpty()
+		links.Link(last.Number(), h.Number())
+		last = h
+	}
+	t.free.Push(links, first.Number(), last.Number())
+	return t.nfree.Add(maxEmpties/2) > maxFreepools
+}
+
+// SizeOf returns the usable size of the allocator's live block at p, or 0 if
+// there is none.
+func (t *Table) SizeOf(p unsafe.Pointer) int {
+	token := grace.Enter()
+	e := addrmap.Load(uintptr(p))
+	size := 0
+	if e == t.Arenas.Entry {
+		size = sizeAt(&t.conf.Geometry, p)
+	}
+	grace.Exit(token)
+	if e.Kind() == addrmap.Huge && e.ID() == t.Arenas.Entry.ID() {
+		size = large.Usable(p)
+	}
+	return size
+}
+
+// UsableSize returns the usable size of the live block at p, of any allocator, or
+// 0 if there is none.
+func UsableSize(p unsafe.Pointer) int {
+	token := grace.Enter()
+	e := addrmap.Load(uintptr(p))
+	size := 0
+	if e.Kind() == addrmap.Arena {
+		size = sizeAt(arena.GeometryOf(e.Log2Bytes()), p)
+	}
+	grace.Exit(token)
+	if e.Kind() == addrmap.Huge {
+		size = large.Usable(p)
+	}
+	return size
+}
+
+// sizeAt returns the size of the live block at p, an address of an arena in the
+// map, or 0. Pinned.
+//
+//go:nosplit
+func sizeAt(g *arena.Geometry, p unsafe.Pointer) int {
+	h := g.PoolOf(p)
+	switch h.Owner() {
+	case pool.Free:
+		return 0
+	case pool.Run:
+		if h.Start() != p {
+			return 0
+		}
+		return int(h.Usable())
+	}
+	if !h.Holds(p) || h.LooksFree(p) {
+		return 0
+	}
+	return h.Size()
+}
+
+// Trip finishes a free whose push has tripped. The caller has entered the shard
+// with Enter or Begin; Trip leaves it.
+func (t *Table) Trip(hp *Heap, s *Shard, h *pool.Header, token int) {
+	overflow := t.trip(s, h)
+	t.exit(hp, s, token)
+	if overflow {
+		t.drainFreepools(maxFreepools / 2)
+	}
+	t.arm()
+}
+
+// drainFreepools returns pools from the shared freepools to their arenas until
+// keep are left.
+func (t *Table) drainFreepools(keep int32) {
+	for t.nfree.Load() > keep {
+		n := t.free.Pop(arena.Links())
+		if n == 0 {
+			return
+		}
+		t.nfree.Add(-1)
+		t.Arenas.PutNumber(n)
+	}
+}

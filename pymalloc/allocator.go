@@ -1,0 +1,115 @@
+package pymalloc
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/addrmap"
+	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/internal/large"
+	"github.com/pyarena/pyarena/internal/shard"
+)
+
+// Allocator allocates and frees blocks of memory outside the Go heap. Its zero
+// value is ready for use; it must not be copied after. Any goroutine may call
+// its methods at any time, and may free what another has allocated.
+//
+// Blocks are aligned to 16 bytes and must not hold Go pointers: the collector
+// does not look at them. The caller owns a block until it is freed.
+type Allocator struct {
+	view  shard.View
+	table atomic.Pointer[shard.Table] // nil before the first use and after Close
+	mu    sync.Mutex                  // guards the opening and closing
+	opts  Options
+}
+
+// NewAllocator returns an allocator with options.
+func NewAllocator(o Options) (*Allocator, error) {
+	if _, err := o.config(); err != nil {
+		return nil, err
+	}
+	return &Allocator{opts: o}, nil
+}
+
+var defaultAllocator Allocator
+
+// Default returns the process-wide allocator.
+func Default() *Allocator { return &defaultAllocator }
+
+// open returns the table of the allocator's life, begun if need be.
+func (a *Allocator) open() (*shard.Table, error) {
+	if t := a.table.Load(); t != nil {
+		return t, nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t := a.table.Load(); t != nil {
+		return t, nil
+	}
+	conf, err := a.opts.config()
+	if err != nil {
+		return nil, err
+	}
+	t, err := shard.Open(conf, &a.view)
+	if err != nil {
+		return nil, err
+	}
+	a.table.Store(t)
+	return t, nil
+}
+
+// Trim gives all memory back to the system that holds no live block: empty
+// arenas are unmapped, and the pages of empty pools dropped. It takes shards
+// away from busy Ps for a moment and stops the world twice for some 50 µs each.
+// The error is the system's refusal to take memory; it stays mapped then, and
+// is tried again.
+func (a *Allocator) Trim() error {
+	t := a.table.Load()
+	if t == nil {
+		return nil
+	}
+	if err := t.Trim(); err != nil && !errors.Is(err, arena.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close unmaps everything, live blocks too, and leaves the allocator as unused:
+// it may be used again. The caller sees to it that nobody touches blocks from
+// before any more; freeing one is refused with [ErrNotOwned]. Its heaps are
+// released. The error is that of Trim.
+func (a *Allocator) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.table.Swap(nil)
+	if t == nil {
+		return nil
+	}
+	return t.Close()
+}
+
+// Owns reports whether p lies in memory of this allocator: in one of its
+// arenas, or at the begin of one of its blocks of more than half an arena.
+func (a *Allocator) Owns(p unsafe.Pointer) bool {
+	t := a.table.Load()
+	if t == nil {
+		return false
+	}
+	e := addrmap.Load(uintptr(p))
+	switch e.Kind() {
+	case addrmap.Arena:
+		return e == t.Arenas.Entry
+	case addrmap.Huge:
+		return e.ID() == t.Arenas.Entry.ID() && large.Usable(p) != 0
+	}
+	return false
+}
+
+// UnsafeUsableSize returns the size in bytes of the block at p, of any
+// allocator: at least what was asked for. It returns 0 for nil and for pointers
+// that no allocator knows.
+func UnsafeUsableSize(p unsafe.Pointer) int {
+	return shard.UsableSize(p)
+}

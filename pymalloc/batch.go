@@ -1,0 +1,115 @@
+package pymalloc
+
+import (
+	"errors"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/pool"
+	"github.com/pyarena/pyarena/internal/shard"
+	"github.com/pyarena/pyarena/internal/sizeclass"
+)
+
+// batchPinned bounds the blocks that one pinned section handles.
+const batchPinned = 32
+
+// UnsafeMallocBatch fills ps with blocks of size bytes each, as UnsafeMalloc
+// returns them, for less than as many calls cost. If one fails, those before it
+// are freed, ps is all nil, and the error is UnsafeMalloc's.
+func (a *Allocator) UnsafeMallocBatch(ps []unsafe.Pointer, size int) error {
+	for done := 0; done < len(ps); {
+		if uint(size)-1 < sizeclass.Max {
+			done += a.mallocPinned(ps[done:min(done+batchPinned, len(ps))], sizeclass.Of(size))
+			if done == len(ps) {
+				break
+			}
+		}
+		p, _, err := a.allocSlow("UnsafeMallocBatch", nil, size, 1)
+		if err != nil {
+			err = errors.Join(err, a.UnsafeFreeBatch(ps[:done]))
+			clear(ps)
+			return err
+		}
+		ps[done] = p
+		done++
+	}
+	return nil
+}
+
+// mallocPinned takes blocks of class c from the first pool of the P's shard, and
+// returns how many there were.
+//
+//go:noinline
+func (a *Allocator) mallocPinned(ps []unsafe.Pointer, c uint8) (n int) {
+	token := shard.Enter()
+	s, _ := a.view.Take(token)
+	if s != nil {
+		h := s.Used(c)
+		for n = range ps {
+			p := h.Pop()
+			if p == nil {
+				p = h.Carve()
+			}
+			if p == nil {
+				shard.Exit(s, token)
+				return n
+			}
+			ps[n] = p
+		}
+		n = len(ps)
+	}
+	shard.Exit(s, token)
+	return n
+}
+
+// UnsafeFreeBatch frees all blocks of ps, for less than as many calls of
+// UnsafeFree cost, and sets ps to nil. Nil elements are skipped. Bad pointers do
+// not stop it; the error joins those of UnsafeFree.
+func (a *Allocator) UnsafeFreeBatch(ps []unsafe.Pointer) error {
+	var errs []error
+	for done := 0; done < len(ps); {
+		done += a.freePinned(ps[done:min(done+batchPinned, len(ps))])
+		if done == len(ps) {
+			break
+		}
+		// One that needs more than a push.
+		if err := a.UnsafeFree(ps[done]); err != nil {
+			errs = append(errs, err)
+		}
+		done++
+	}
+	clear(ps)
+	return errors.Join(errs...)
+}
+
+// freePinned pushes blocks of the P's shard, and returns how many it could
+// before one that needs more.
+//
+//go:noinline
+func (a *Allocator) freePinned(ps []unsafe.Pointer) (n int) {
+	token := shard.Enter()
+	s, _ := a.view.Take(token)
+	if s == nil {
+		shard.Exit(s, token)
+		return 0
+	}
+	for i, p := range ps {
+		if !a.view.IsMine(p) {
+			shard.Exit(s, token)
+			return i
+		}
+		h := a.view.HeaderOf(p)
+		if h.Owner() == pool.Inner {
+			h = h.Outer()
+		}
+		if h.Owner() != s.ID() || !h.Holds(p) || h.IsSealed(p) {
+			shard.Exit(s, token)
+			return i
+		}
+		if h.Push(p) {
+			a.view.Table().Trip(nil, s, h, token)
+			return i + 1
+		}
+	}
+	shard.Exit(s, token)
+	return len(ps)
+}

@@ -1,0 +1,97 @@
+package pymalloc
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/internal/shard"
+)
+
+// Misuse. Nothing was changed by the call that returns one of these.
+var (
+	// ErrNotOwned: no block of this allocator begins at the address.
+	ErrNotOwned = errors.New("not a block of this allocator")
+	// ErrDoubleFree: the block is free already.
+	ErrDoubleFree = errors.New("block is free already")
+	// ErrCorrupted: a free block was written to after it was freed.
+	ErrCorrupted = errors.New("free list is corrupted")
+	// ErrOptions: an option is out of range, or conflicts with another.
+	ErrOptions = errors.New("invalid option")
+	// ErrReleased: the heap was released, or its allocator closed.
+	ErrReleased = errors.New("heap is released")
+)
+
+// Refusals.
+var (
+	// ErrNoMemory: the operating system refuses memory, or the request is
+	// larger than any address space. The cause is wrapped as well.
+	ErrNoMemory = errors.New("out of memory")
+	// ErrLimit: Options.LimitBytes is reached. It is an ErrNoMemory too.
+	ErrLimit = errors.New("memory limit reached")
+)
+
+// PointerError is the misuse of a pointer: which call, which address, what is
+// wrong. It wraps [ErrNotOwned], [ErrDoubleFree] or [ErrCorrupted].
+type PointerError struct {
+	Call string  // such as "UnsafeFree"
+	Addr uintptr // of the block
+	Err  error
+}
+
+func (e *PointerError) Error() string {
+	hint := ""
+	switch e.Err {
+	case ErrNotOwned:
+		hint = ": free only what this allocator returned, unchanged and once"
+	case ErrDoubleFree:
+		hint = ": free a block once"
+	case ErrCorrupted:
+		hint = " (written after free?); its free neighbours are lost"
+	}
+	return fmt.Sprintf("pymalloc: %s(%#x): %v%s", e.Call, e.Addr, e.Err, hint)
+}
+
+// Unwrap returns the sentinel.
+func (e *PointerError) Unwrap() error { return e.Err }
+
+// SizeError is a request that could not be served. It wraps [ErrNoMemory], and
+// [ErrLimit] or the system's cause.
+type SizeError struct {
+	Call string
+	Size int // bytes asked for
+	Err  error
+}
+
+func (e *SizeError) Error() string {
+	return fmt.Sprintf("pymalloc: %s(%d): no memory for %s: %v", e.Call, e.Size, humanize.IBytes(uint64(e.Size)), e.Err)
+}
+
+// Unwrap returns ErrNoMemory and the cause.
+func (e *SizeError) Unwrap() []error { return []error{ErrNoMemory, e.Err} }
+
+var errTooLarge = errors.New("larger than any address space")
+
+// allocError makes an error of the machinery that of a call.
+func allocError(call string, size int, err error) error {
+	if broken := (*shard.BrokenError)(nil); errors.As(err, &broken) {
+		return &PointerError{call, broken.Block, ErrCorrupted}
+	}
+	if errors.Is(err, arena.ErrLimit) {
+		err = ErrLimit
+	}
+	return &SizeError{call, size, err}
+}
+
+// freeError makes a verdict the error of a call.
+func freeError(call string, addr uintptr, v shard.Verdict) error {
+	switch v {
+	case shard.Freed:
+		return nil
+	case shard.Double:
+		return &PointerError{call, addr, ErrDoubleFree}
+	}
+	return &PointerError{call, addr, ErrNotOwned}
+}

@@ -1,0 +1,54 @@
+package pymalloc
+
+import (
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/pool"
+	"github.com/pyarena/pyarena/internal/shard"
+)
+
+// UnsafeFree frees the block at p, which this allocator has returned, and which
+// nobody touches any more. Freeing nil does nothing. The error is a
+// [*PointerError]: nothing is freed and nothing damaged then.
+//
+// A double free is detected while the block has not been handed out again, and
+// its arena is mapped. Two goroutines that free the same block at the same
+// moment may both succeed; the block is not handed out twice for it.
+//
+//go:noinline
+func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
+	token := shard.Enter()
+	s, _ := a.view.Take(token)
+	if s != nil && a.view.IsMine(p) {
+		h := a.view.HeaderOf(p)
+		owner := h.Owner()
+		if owner == pool.Inner {
+			h = h.Outer()
+			owner = h.Owner()
+		}
+		if owner == s.ID() && h.Holds(p) && !h.IsSealed(p) {
+			if h.Push(p) {
+				a.view.Table().Trip(nil, s, h, token)
+				return nil
+			}
+			shard.Exit(s, token)
+			return nil
+		}
+	}
+	shard.Exit(s, token)
+	return a.freeSlow("UnsafeFree", nil, p)
+}
+
+// freeSlow frees any block: of another shard, large, or none at all.
+func (a *Allocator) freeSlow(call string, hp *shard.Heap, p unsafe.Pointer) error {
+	if p == nil {
+		return nil
+	}
+	verdict := shard.NotOurs
+	if hp != nil {
+		verdict = hp.Table().Free(hp, p)
+	} else if t := a.table.Load(); t != nil {
+		verdict = t.Free(nil, p)
+	}
+	return freeError(call, uintptr(p), verdict)
+}

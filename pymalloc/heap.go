@@ -1,0 +1,161 @@
+package pymalloc
+
+import (
+	"runtime"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/pool"
+	"github.com/pyarena/pyarena/internal/shard"
+	"github.com/pyarena/pyarena/internal/sizeclass"
+)
+
+// Heap is a private heap of an [Allocator] for one goroutine at a time: the
+// fastest way to allocate, without pinning or atomic instructions. Blocks from a
+// heap may be freed through the allocator or any of its heaps, by any goroutine,
+// and outlive the heap.
+//
+// Release a heap when its goroutine is done with it; one that is dropped without
+// is released when the collector finds it. After Release, and after Close of the
+// allocator, its methods return [ErrReleased].
+type Heap struct {
+	h    *shard.Heap
+	a    *Allocator
+	done runtime.Cleanup
+}
+
+// AcquireHeap returns a heap for the calling goroutine. If there is no memory
+// for it, the heap's methods use the allocator's own shards.
+func (a *Allocator) AcquireHeap() *Heap {
+	for {
+		t, err := a.open()
+		if err != nil {
+			return &Heap{a: a}
+		}
+		hp, err := t.NewHeap()
+		if err == nil {
+			h := &Heap{h: hp, a: a}
+			h.done = runtime.AddCleanup(h, (*shard.Heap).Release, hp)
+			return h
+		}
+		if a.table.Load() == t {
+			return &Heap{a: a}
+		}
+	}
+}
+
+// Release gives the heap's memory to the allocator, for the blocks that live on
+// as for new ones. It may be called again, and from any goroutine that has the
+// heap to itself.
+func (h *Heap) Release() {
+	if h.h != nil {
+		h.done.Stop()
+		h.h.Release()
+	}
+	runtime.KeepAlive(h)
+}
+
+// UnsafeMalloc is [Allocator.UnsafeMalloc] on this heap.
+//
+//go:noinline
+func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
+	if hp := h.h; uint(size)-1 < sizeclass.Max && hp != nil {
+		c := sizeclass.Of(size)
+		s := hp.Begin()
+		if s != nil {
+			b := s.Used(c)
+			p := b.Pop()
+			if p == nil {
+				p = b.Carve()
+			}
+			if p != nil {
+				hp.End()
+				runtime.KeepAlive(h)
+				return p, nil
+			}
+		}
+		hp.End()
+	}
+	p, _, err := h.a.allocSlow("Heap.UnsafeMalloc", h.h, size, 1)
+	runtime.KeepAlive(h)
+	return p, err
+}
+
+// UnsafeCalloc is [Allocator.UnsafeCalloc] on this heap.
+//
+//go:noinline
+func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
+	if hp := h.h; uint(size)-1 < sizeclass.Max && hp != nil {
+		c := sizeclass.Of(size)
+		s := hp.Begin()
+		if s != nil {
+			b := s.Used(c)
+			clean := false
+			p := b.Pop()
+			if p == nil {
+				p = b.Carve()
+				clean = b.Clean()
+			}
+			if p != nil {
+				hp.End()
+				runtime.KeepAlive(h)
+				if !clean {
+					zero(p, size)
+				}
+				return p, nil
+			}
+		}
+		hp.End()
+	}
+	p, clean, err := h.a.allocSlow("Heap.UnsafeCalloc", h.h, size, 1)
+	if !clean && p != nil {
+		zero(p, size)
+	}
+	runtime.KeepAlive(h)
+	return p, err
+}
+
+// UnsafeAlignedMalloc is [Allocator.UnsafeAlignedMalloc] on this heap.
+func (h *Heap) UnsafeAlignedMalloc(size, align int) (unsafe.Pointer, error) {
+	checkAlign(align)
+	p, _, err := h.a.allocSlow("Heap.UnsafeAlignedMalloc", h.h, size, align)
+	runtime.KeepAlive(h)
+	return p, err
+}
+
+// UnsafeRealloc is [Allocator.UnsafeRealloc] on this heap.
+func (h *Heap) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error) {
+	q, err := h.a.realloc("Heap.UnsafeRealloc", h.h, p, size)
+	runtime.KeepAlive(h)
+	return q, err
+}
+
+// UnsafeFree is [Allocator.UnsafeFree] on this heap. The block may be any of the
+// allocator's.
+//
+//go:noinline
+func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
+	if hp := h.h; hp != nil {
+		s := hp.Begin()
+		if s != nil && hp.IsMine(p) {
+			b := hp.HeaderOf(p)
+			owner := b.Owner()
+			if owner == pool.Inner {
+				b = b.Outer()
+				owner = b.Owner()
+			}
+			if owner == s.ID() && b.Holds(p) && !b.IsSealed(p) {
+				if b.Push(p) {
+					hp.Trip(s, b)
+				} else {
+					hp.End()
+				}
+				runtime.KeepAlive(h)
+				return nil
+			}
+		}
+		hp.End()
+	}
+	err := h.a.freeSlow("Heap.UnsafeFree", h.h, p)
+	runtime.KeepAlive(h)
+	return err
+}

@@ -1,0 +1,80 @@
+package pymalloc
+
+import "unsafe"
+
+// The method set of modernc.org/memory: slices and addresses in place of
+// pointers. A program that uses that package changes the import and nothing
+// else.
+
+// bytesOf returns the block at p as a slice: length size, capacity the usable
+// size.
+func bytesOf(p unsafe.Pointer, size int, err error) ([]byte, error) {
+	if p == nil || err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*byte)(p), UnsafeUsableSize(p))[:size], nil
+}
+
+// pointerOf returns the block that b was cut from the front of, or nil.
+func pointerOf(b []byte) unsafe.Pointer {
+	if cap(b) == 0 {
+		return nil
+	}
+	return unsafe.Pointer(unsafe.SliceData(b))
+}
+
+// pointerAt returns the address p as a pointer. It is no pointer into the Go
+// heap.
+func pointerAt(p uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&p)) }
+
+// Malloc returns a block as a slice of length size, not initialised; its
+// capacity is the usable size of the block. Malloc(0) returns nil, nil; a
+// negative size panics. The caller frees it with Free. The slice may be resliced
+// but must keep its start; an append beyond its capacity moves it to the Go heap.
+func (a *Allocator) Malloc(size int) ([]byte, error) {
+	p, err := a.UnsafeMalloc(size)
+	return bytesOf(p, size, err)
+}
+
+// Calloc is Malloc for zeroed memory; bytes beyond size are not cleared.
+func (a *Allocator) Calloc(size int) ([]byte, error) {
+	p, err := a.UnsafeCalloc(size)
+	return bytesOf(p, size, err)
+}
+
+// Realloc is [Allocator.UnsafeRealloc] for slices: a b of capacity 0 is Malloc,
+// size 0 is Free.
+func (a *Allocator) Realloc(b []byte, size int) ([]byte, error) {
+	p, err := a.realloc("Realloc", nil, pointerOf(b), size)
+	return bytesOf(p, size, err)
+}
+
+// Free frees the block that b was returned as. A b of capacity 0 does nothing.
+func (a *Allocator) Free(b []byte) error { return a.UnsafeFree(pointerOf(b)) }
+
+// UintptrMalloc is UnsafeMalloc with an address.
+func (a *Allocator) UintptrMalloc(size int) (uintptr, error) {
+	p, err := a.UnsafeMalloc(size)
+	return uintptr(p), err
+}
+
+// UintptrCalloc is UnsafeCalloc with an address.
+func (a *Allocator) UintptrCalloc(size int) (uintptr, error) {
+	p, err := a.UnsafeCalloc(size)
+	return uintptr(p), err
+}
+
+// UintptrRealloc is UnsafeRealloc with addresses.
+func (a *Allocator) UintptrRealloc(p uintptr, size int) (uintptr, error) {
+	q, err := a.realloc("UintptrRealloc", nil, pointerAt(p), size)
+	return uintptr(q), err
+}
+
+// UintptrFree is UnsafeFree with an address.
+func (a *Allocator) UintptrFree(p uintptr) error { return a.UnsafeFree(pointerAt(p)) }
+
+// UsableSize is [UnsafeUsableSize] of the block that begins at p.
+func UsableSize(p *byte) int { return UnsafeUsableSize(unsafe.Pointer(p)) }
+
+// UintptrUsableSize is [UnsafeUsableSize] with an address.
+func UintptrUsableSize(p uintptr) int { return UnsafeUsableSize(pointerAt(p)) }

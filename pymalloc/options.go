@@ -1,0 +1,83 @@
+package pymalloc
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/internal/shard"
+	"github.com/pyarena/pyarena/osmem"
+)
+
+// Options shape an allocator. The zero value is what most programs want.
+type Options struct {
+	// ArenaBytes is the size of an arena, the unit in which memory comes from
+	// the system: a power of two from 256 KiB to 64 MiB. 0 means 1 MiB. 256 KiB
+	// has pools of 4 KiB, as CPython had before 3.10; 1 MiB and more has
+	// pools of 16 KiB.
+	ArenaBytes int
+	// LimitBytes is the most memory, in bytes, that is mapped for blocks at any
+	// time; requests beyond it fail with ErrLimit. 0 means no limit. It must not
+	// be less than ArenaBytes.
+	LimitBytes int
+	// RetainBytes is the most memory, in bytes, that stays mapped while it is
+	// free, for RetainDelay. 0 means 64 MiB, a negative value none.
+	RetainBytes int
+	// RetainDelay is how long free memory stays mapped, between one and two
+	// times this. 0 means one second. It must not be negative. Memory is given
+	// back at most once a second.
+	RetainDelay time.Duration
+	// KeepAddresses says whether arenas that are given back keep their addresses,
+	// inaccessible, for later arenas of the process.
+	KeepAddresses KeepAddresses
+}
+
+// KeepAddresses is a choice of what happens to the addresses of an arena that is
+// given back. A stale pointer to an unmapped address is harmless to the
+// collector only while the Go heap does not grow there.
+type KeepAddresses uint8
+
+const (
+	// KeepWhereNeeded keeps addresses where the Go heap may grow into them:
+	// everywhere but on 64-bit Linux.
+	KeepWhereNeeded KeepAddresses = iota
+	// KeepAlways keeps them.
+	KeepAlways
+	// KeepNever gives them back.
+	KeepNever
+)
+
+const defaultRetainBytes = 64 << 20
+
+// config validates the options.
+func (o Options) config() (c shard.Config, err error) {
+	bad := func(option string, value any, want string) error {
+		return fmt.Errorf("pymalloc: NewAllocator: %w: %s is %v, it must be %s", ErrOptions, option, value, want)
+	}
+	arenaBytes := o.ArenaBytes
+	if arenaBytes == 0 {
+		arenaBytes = arena.DefaultBytes
+	}
+	if c.Geometry, err = arena.NewGeometry(arenaBytes); err != nil {
+		return c, bad("ArenaBytes", o.ArenaBytes, fmt.Sprintf("0 or a power of two from %d to %d", arena.MinBytes, arena.MaxBytes))
+	}
+	switch {
+	case o.LimitBytes < 0 || o.LimitBytes > 0 && o.LimitBytes < arenaBytes:
+		return c, bad("LimitBytes", o.LimitBytes, fmt.Sprintf("0 or at least ArenaBytes (%d)", arenaBytes))
+	case o.RetainDelay < 0:
+		return c, bad("RetainDelay", o.RetainDelay, "0 or positive")
+	case o.KeepAddresses > KeepNever:
+		return c, bad("KeepAddresses", o.KeepAddresses, "KeepWhereNeeded, KeepAlways or KeepNever")
+	}
+	c.LimitBytes = uint64(o.LimitBytes)
+	c.RetainBytes = uint64(max(o.RetainBytes, 0))
+	if o.RetainBytes == 0 {
+		c.RetainBytes = defaultRetainBytes
+	}
+	c.RetainDelay = o.RetainDelay
+	if c.RetainDelay == 0 {
+		c.RetainDelay = time.Second
+	}
+	c.Keep = o.KeepAddresses == KeepAlways || o.KeepAddresses == KeepWhereNeeded && osmem.KeepsAddresses()
+	return c, nil
+}
