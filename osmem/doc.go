@@ -2,28 +2,44 @@
 //
 // # States
 //
-// A region of address space is in one of three states, and every exported
-// function is a transition between two of them, or stays in one:
+// A region of address space is released, reserved or committed, and every
+// exported function that takes or returns one is a transition between two of
+// these states, or stays in one:
 //
-//	              Reserve, MapAlignedReserved
-//	released ------------------------------------> reserved   inaccessible, no memory
-//	   ^  ^  \                                     |      ^
-//	   |  |   \  MapAligned                 Commit |      | Decommit
-//	   |  |    \                                   v      |
-//	   |  |     +--------------------------------> committed  readable, writable, zero at first
-//	   |  +---- Release --------------------------/   Advise, Protect, Grow, Remap
-//	   +------- Release (of reserved)
+//	            Reserve,                        Commit
+//	            MapAlignedReserved
+//	 released  -------------------->  reserved  ------>  committed
+//	           <--------------------            <------
+//	                  Release                   Decommit
 //
-// Memory comes from mmap through golang.org/x/sys/unix, and from VirtualAlloc
-// through golang.org/x/sys/windows. Where there is neither (js, wasip1, plan9),
-// and with the build tag pymalloc_goheap, the Go heap stands in: its regions are
-// always accessible, and the race detector and checkptr see them.
+//	 released  ----------------- MapAligned ---------->  committed
+//	           <----------------- Release -------------
+//
+//	 committed --- Protect, Advise, Grow, Remap ------>  committed
+//
+//	released   not ours: the system may give the addresses to anyone
+//	reserved   ours, inaccessible, without memory behind it
+//	committed  readable and writable, zero at first; takes memory when touched
+//
+// Grow and Remap also take the bytes by which a region grows from released to
+// committed, and those by which it shrinks back to released.
+//
+// # Where memory comes from
+//
+// From mmap through golang.org/x/sys/unix, and from VirtualAlloc through
+// golang.org/x/sys/windows. Where there is neither (js, wasip1, plan9), and with
+// the build tag pymalloc_goheap, the Go heap stands in: its regions take memory
+// and are accessible in every state, and the race detector and checkptr see
+// them.
 //
 // # Rules
 //
-// All sizes are in bytes and are rounded up to whole pages; addresses must be
-// multiples of the page size. Any goroutine may call anything; nothing here
-// may be called while pinned to a P. A refusal is an [*Error] with the
-// operation, the size and the system's cause; a refused call has changed
-// nothing.
+// Sizes are in bytes and are rounded up to whole pages; addresses given must be
+// multiples of [PageSize]. Any goroutine may call any function at any time, but
+// not while it is pinned to its P; that two of them do not use one region at
+// odds with each other is the callers' affair.
+//
+// A refusal is an [*Error] that wraps the system's cause, [ErrInvalid] for
+// arguments that no system is asked about, or [errors.ErrUnsupported]. A refused
+// call has changed nothing, except where the function says so.
 package osmem

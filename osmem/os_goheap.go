@@ -3,84 +3,117 @@
 package osmem
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync"
 	"unsafe"
 )
 
-// ErrNoMemory stands for a system's own error for want of memory, for fault hooks.
+// ErrNoMemory stands for a system's own error for want of memory, for fault
+// hooks and tests.
 var ErrNoMemory = errors.New("out of memory")
 
-const keepsAddresses = false
+// maxBytes bounds one region: the Go heap ends the process, or panics, where a
+// system would refuse. 32-bit address spaces and wasm's memory end at 4 GiB.
+const (
+	wide     = ^uint(0) >> 63
+	maxBytes = 1 << (30 + 4*wide)
+)
 
-// regions keeps the slices alive that regions are cut from, by address. A slice
-// is dropped when all of its region has been released.
+// regions holds what is not released, sorted by address; no two overlap. Each
+// part of a region keeps all its memory alive, so that memory is the garbage
+// collector's again when all parts have been released.
 var regions struct {
 	sync.Mutex
-	list []region // sorted by address
+	list []region
 }
 
 type region struct {
 	addr uintptr
-	size int
-	left int // bytes not released yet
-	mem  []byte
+	size int    // bytes
+	mem  []byte // contains the region
 }
+
+func sysKeepsAddresses() bool { return false }
 
 func sysReserve(size int) (unsafe.Pointer, error) { return sysMapAligned(size, pageSize, false) }
 
 func sysMapAligned(size, align int, _ bool) (unsafe.Pointer, error) {
+	if size > maxBytes-align {
+		return nil, ErrNoMemory
+	}
 	mem := make([]byte, size+align)
 	head := int(-uintptr(unsafe.Pointer(&mem[0])) & uintptr(align-1))
 	p := unsafe.Pointer(&mem[head])
 	regions.Lock()
 	defer regions.Unlock()
-	i, _ := find(uintptr(p))
-	regions.list = slices.Insert(regions.list, i, region{uintptr(p), size, size, mem})
+	regions.list = slices.Insert(regions.list, after(uintptr(p)), region{uintptr(p), size, mem})
 	return p, nil
 }
 
-// find returns the index of the region that begins at addr, or where one would
-// be inserted. The caller holds the lock.
-func find(addr uintptr) (int, bool) {
-	return slices.BinarySearchFunc(regions.list, addr, func(r region, addr uintptr) int {
-		switch {
-		case r.addr < addr:
+// after returns the index of the first region that begins beyond addr. The
+// caller holds the lock.
+func after(addr uintptr) int {
+	i, _ := slices.BinarySearchFunc(regions.list, addr, func(r region, addr uintptr) int {
+		if r.addr == addr {
 			return -1
-		case r.addr > addr:
-			return 1
 		}
-		return 0
+		return cmp.Compare(r.addr, addr)
 	})
+	return i
+}
+
+// find returns the index of the region that has size bytes at p. The caller
+// holds the lock.
+func find(p unsafe.Pointer, size int) (int, error) {
+	i := after(uintptr(p)) - 1
+	if i < 0 || uintptr(p)+uintptr(size) > regions.list[i].addr+uintptr(regions.list[i].size) {
+		return 0, invalid("the range is not part of a region; pass what Reserve or MapAligned returned and was not released")
+	}
+	return i, nil
 }
 
 func sysRelease(p unsafe.Pointer, size int) error {
 	regions.Lock()
 	defer regions.Unlock()
-	i, exact := find(uintptr(p))
-	if !exact {
-		i--
+	i, err := find(p, size)
+	if err != nil {
+		return err
 	}
-	if i < 0 || uintptr(p) >= regions.list[i].addr+uintptr(regions.list[i].size) {
-		return errors.New("no region begins there")
+	r := regions.list[i]
+	var rest []region
+	if before := int(uintptr(p) - r.addr); before > 0 {
+		rest = append(rest, region{r.addr, before, r.mem})
 	}
-	r := &regions.list[i]
-	if r.left -= size; r.left <= 0 {
-		regions.list = slices.Delete(regions.list, i, i+1)
+	if end := uintptr(p) + uintptr(size); end < r.addr+uintptr(r.size) {
+		rest = append(rest, region{end, int(r.addr + uintptr(r.size) - end), r.mem})
 	}
+	regions.list = slices.Replace(regions.list, i, i+1, rest...)
 	return nil
+}
+
+func exists(p unsafe.Pointer, size int) error {
+	regions.Lock()
+	defer regions.Unlock()
+	_, err := find(p, size)
+	return err
 }
 
 func wipe(p unsafe.Pointer, size int) error {
-	clear(unsafe.Slice((*byte)(p), size))
-	return nil
+	err := exists(p, size)
+	if err == nil {
+		clear(unsafe.Slice((*byte)(p), size))
+	}
+	return err
 }
 
-// Memory is zero when it is committed, for Decommit clears it.
-func sysCommit(unsafe.Pointer, int) error          { return nil }
+// sysCommit finds zeros: new memory is zero, and sysDecommit clears it.
+func sysCommit(p unsafe.Pointer, size int) error { return exists(p, size) }
+
 func sysDecommit(p unsafe.Pointer, size int) error { return wipe(p, size) }
-func sysProtect(unsafe.Pointer, int, Access) error { return nil }
+
+func sysProtect(p unsafe.Pointer, size int, _ Access) error { return exists(p, size) }
 
 func sysAdvise(p unsafe.Pointer, size int, a Advice) error {
 	if a != DontNeed {

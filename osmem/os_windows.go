@@ -9,17 +9,30 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// ErrNoMemory is the system's own error for want of memory, for fault hooks.
+// ErrNoMemory is the system's own error for want of memory, for fault hooks and
+// tests.
 var ErrNoMemory error = windows.ERROR_NOT_ENOUGH_MEMORY
 
-// alloc is VirtualAlloc with an address as a pointer: it is outside the Go heap.
-func alloc(at unsafe.Pointer, size int, kind, access uint32) (p unsafe.Pointer, err error) {
+const (
+	granularity = 64 << 10 // bytes: every reservation begins at a multiple of it
+	mapTries    = 64
+)
+
+// sysKeepsAddresses: the Go heap and the system's mappings share address space.
+func sysKeepsAddresses() bool { return true }
+
+// virtualAlloc has the address as a pointer: it is outside the Go heap.
+func virtualAlloc(at unsafe.Pointer, size int, kind, access uint32) (unsafe.Pointer, error) {
 	addr, err := windows.VirtualAlloc(uintptr(at), uintptr(size), kind, access)
 	return *(*unsafe.Pointer)(unsafe.Pointer(&addr)), err
 }
 
+func virtualFree(p unsafe.Pointer) error {
+	return windows.VirtualFree(uintptr(p), 0, windows.MEM_RELEASE)
+}
+
 func sysReserve(size int) (unsafe.Pointer, error) {
-	return alloc(nil, size, windows.MEM_RESERVE, windows.PAGE_NOACCESS)
+	return virtualAlloc(nil, size, windows.MEM_RESERVE, windows.PAGE_NOACCESS)
 }
 
 // sysMapAligned finds an aligned address in a larger reservation, gives that
@@ -30,24 +43,28 @@ func sysMapAligned(size, align int, commit bool) (p unsafe.Pointer, err error) {
 	if commit {
 		kind, access = windows.MEM_RESERVE|windows.MEM_COMMIT, windows.PAGE_READWRITE
 	}
-	for range 64 {
-		p, err = alloc(nil, size+align, windows.MEM_RESERVE, windows.PAGE_NOACCESS)
+	if align <= granularity {
+		return virtualAlloc(nil, size, kind, access)
+	}
+	for range mapTries {
+		p, err = virtualAlloc(nil, size+align-granularity, windows.MEM_RESERVE, windows.PAGE_NOACCESS)
 		if err != nil {
 			return nil, err
 		}
-		if err = sysRelease(p, size); err != nil {
+		if err = virtualFree(p); err != nil {
 			return nil, err
 		}
 		at := unsafe.Add(p, int(-uintptr(p)&uintptr(align-1)))
-		if p, err = alloc(at, size, kind, access); err == nil {
-			return p, nil
+		p, err = virtualAlloc(at, size, kind, access)
+		if err == nil || errors.Is(err, windows.ERROR_NOT_ENOUGH_MEMORY) || errors.Is(err, windows.ERROR_COMMITMENT_LIMIT) {
+			return p, err
 		}
 	}
 	return nil, err
 }
 
 func sysCommit(p unsafe.Pointer, size int) error {
-	_, err := alloc(p, size, windows.MEM_COMMIT, windows.PAGE_READWRITE)
+	_, err := virtualAlloc(p, size, windows.MEM_COMMIT, windows.PAGE_READWRITE)
 	return err
 }
 
@@ -55,16 +72,32 @@ func sysDecommit(p unsafe.Pointer, size int) error {
 	return windows.VirtualFree(uintptr(p), uintptr(size), windows.MEM_DECOMMIT)
 }
 
-func sysRelease(p unsafe.Pointer, _ int) error {
-	return windows.VirtualFree(uintptr(p), 0, windows.MEM_RELEASE)
+// sysRelease looks first whether the reservation at p ends with the region, for
+// MEM_RELEASE frees all of it, whatever the size.
+func sysRelease(p unsafe.Pointer, size int) error {
+	end := unsafe.Add(p, size)
+	if allocationBase(unsafe.Add(end, -pageSize)) != uintptr(p) || allocationBase(end) == uintptr(p) {
+		return invalid("a part of a reservation cannot be released on Windows; decommit it, or release all of it")
+	}
+	return virtualFree(p)
+}
+
+// allocationBase returns where the reservation that p is in begins, or 0.
+func allocationBase(p unsafe.Pointer) uintptr {
+	var info windows.MemoryBasicInformation
+	if windows.VirtualQuery(uintptr(p), &info, unsafe.Sizeof(info)) != nil {
+		return 0
+	}
+	return info.AllocationBase
 }
 
 func sysProtect(p unsafe.Pointer, size int, a Access) error {
 	var old uint32
-	access := [...]uint32{windows.PAGE_NOACCESS, windows.PAGE_READONLY, windows.PAGE_READWRITE}[a]
+	access := [numAccess]uint32{windows.PAGE_NOACCESS, windows.PAGE_READONLY, windows.PAGE_READWRITE}[a]
 	return windows.VirtualProtect(uintptr(p), uintptr(size), access, &old)
 }
 
+// sysAdvise knows DontNeed. MEM_RESET is none, for it may keep the contents.
 func sysAdvise(p unsafe.Pointer, size int, a Advice) error {
 	if a != DontNeed {
 		return errors.ErrUnsupported

@@ -1,275 +1,187 @@
 package osmem
 
 import (
-	"errors"
-	"fmt"
-	"math"
 	"os"
-	"sync/atomic"
 	"unsafe"
 )
-
-// Op is an operation on the system's memory.
-type Op uint8
-
-// The operations.
-const (
-	OpReserve Op = iota
-	OpCommit
-	OpDecommit
-	OpRelease
-	OpMap
-	OpProtect
-	OpAdvise
-	OpRemap
-	numOps
-)
-
-var opNames = [numOps]string{"reserve", "commit", "decommit", "release", "map", "protect", "advise", "remap"}
-
-// String returns the operation's name.
-func (op Op) String() string {
-	if op < numOps {
-		return opNames[op]
-	}
-	return fmt.Sprintf("Op(%d)", uint8(op))
-}
-
-// ErrInvalid is the cause of an error for arguments that no system is asked
-// about: a nil or unaligned address, a size that is not positive or too large.
-var ErrInvalid = errors.New("invalid argument")
-
-// Error is a refusal.
-type Error struct {
-	Op   Op
-	Addr uintptr // 0 where the system was to choose
-	Size int     // bytes
-	Err  error   // the system's cause, or ErrInvalid with the reason
-}
-
-func (e *Error) Error() string {
-	if e.Addr != 0 {
-		return fmt.Sprintf("osmem: %s %d bytes at %#x: %v", e.Op, e.Size, e.Addr, e.Err)
-	}
-	return fmt.Sprintf("osmem: %s %d bytes: %v", e.Op, e.Size, e.Err)
-}
-
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
 
 // Access is what [Protect] allows.
 type Access uint8
 
-// The kinds of access.
+// The kinds of access. To touch a region beyond them faults, except with the Go
+// heap as backing.
 const (
 	NoAccess Access = iota
 	ReadOnly
 	ReadWrite
+	numAccess
 )
 
 // Advice is what [Advise] tells the system about committed memory.
 type Advice uint8
 
-// The kinds of advice.
+// The kinds of advice. Every system knows DontNeed; of those here only Linux
+// knows the others.
 const (
-	// DontNeed drops the contents, which read as zero from now on, and gives
-	// the memory back. Every system knows it.
+	// DontNeed drops the contents, which read as zero from now on, and gives the
+	// memory back; the region stays committed.
 	DontNeed Advice = iota
-	// HugePage asks for transparent huge pages, NoHugePage for none.
+	// HugePage asks for transparent huge pages.
 	HugePage
+	// NoHugePage asks for none.
 	NoHugePage
 	// Collapse makes huge pages of what is resident, now.
 	Collapse
 	// DontDump keeps the region out of core dumps.
 	DontDump
+	numAdvice
 )
 
-// Counts is how often each operation has succeeded since the process began.
-type Counts struct {
-	Reserve, Commit, Decommit, Release, Map, Protect, Advise, Remap uint64
-}
+var pageSize = os.Getpagesize()
 
-// Sub returns the operations between an earlier count and c.
-func (c Counts) Sub(earlier Counts) Counts {
-	return Counts{
-		c.Reserve - earlier.Reserve, c.Commit - earlier.Commit,
-		c.Decommit - earlier.Decommit, c.Release - earlier.Release,
-		c.Map - earlier.Map, c.Protect - earlier.Protect,
-		c.Advise - earlier.Advise, c.Remap - earlier.Remap,
-	}
-}
-
-var (
-	pageSize = os.Getpagesize()
-	calls    [numOps]atomic.Uint64
-	fault    atomic.Pointer[func(Op, int) error]
-)
-
-// PageSize returns the size of a page in bytes, a power of two.
+// PageSize returns the size of the system's pages in bytes, a power of two. Any
+// goroutine may call it.
 func PageSize() int { return pageSize }
 
-// Calls returns how often each operation has succeeded so far.
-func Calls() Counts {
-	return Counts{
-		calls[OpReserve].Load(), calls[OpCommit].Load(),
-		calls[OpDecommit].Load(), calls[OpRelease].Load(),
-		calls[OpMap].Load(), calls[OpProtect].Load(),
-		calls[OpAdvise].Load(), calls[OpRemap].Load(),
-	}
-}
+// KeepsAddresses reports whether the Go heap may later grow into addresses that
+// [Release] gave back. There a stale pointer into them would crash the
+// collector, and whoever cannot rule one out should decommit and keep the range
+// instead. Any goroutine may call it.
+func KeepsAddresses() bool { return sysKeepsAddresses() }
 
-// SetFault makes every operation ask f first, with its size in bytes; an error
-// that f returns becomes the cause of the operation's failure, and the system is
-// not asked. It is for tests. restore puts the former function back.
-func SetFault(f func(op Op, size int) error) (restore func()) {
-	var next *func(Op, int) error
-	if f != nil {
-		next = &f
-	}
-	old := fault.Swap(next)
-	return func() { fault.Store(old) }
-}
-
-// Reserve reserves address space that is inaccessible and takes no memory.
+// Reserve takes size bytes of address space from released to reserved, at a
+// multiple of the page size. They are inaccessible and take no memory; with the
+// Go heap as backing they are plain zeroed memory. The caller releases them. Any
+// goroutine may call it.
 func Reserve(size int) (unsafe.Pointer, error) {
 	return obtain(OpReserve, size, pageSize, sysReserve)
 }
 
-// MapAligned returns committed, zeroed memory at a multiple of align, a power of
-// two.
+// MapAligned takes size bytes from released to committed, at a multiple of align
+// bytes, a power of two, and of the page size. They are zero. The caller
+// releases them. Any goroutine may call it.
 func MapAligned(size, align int) (unsafe.Pointer, error) {
 	return obtain(OpMap, size, align, func(size int) (unsafe.Pointer, error) {
 		return sysMapAligned(size, max(align, pageSize), true)
 	})
 }
 
-// MapAlignedReserved reserves address space at a multiple of align, a power of
-// two.
+// MapAlignedReserved takes size bytes from released to reserved, at a multiple of
+// align bytes, a power of two, and of the page size. The caller releases them.
+// Any goroutine may call it.
 func MapAlignedReserved(size, align int) (unsafe.Pointer, error) {
 	return obtain(OpReserve, size, align, func(size int) (unsafe.Pointer, error) {
 		return sysMapAligned(size, max(align, pageSize), false)
 	})
 }
 
-// Commit makes reserved memory readable, writable and zero.
+// Commit takes size bytes at p, a multiple of the page size, from reserved to
+// committed: readable, writable and zero. Any goroutine may call it.
 func Commit(p unsafe.Pointer, size int) error {
-	return change(OpCommit, p, size, sysCommit)
+	return change(OpCommit, p, size, func(size int) error { return sysCommit(p, size) })
 }
 
-// Decommit makes committed memory reserved: its contents are gone and its memory
-// is given back.
+// Decommit takes size bytes at p, a multiple of the page size, from committed to
+// reserved: the contents are gone, the memory is the system's again, and to touch
+// them faults. Any goroutine may call it.
 func Decommit(p unsafe.Pointer, size int) error {
-	return change(OpDecommit, p, size, sysDecommit)
+	return change(OpDecommit, p, size, func(size int) error { return sysDecommit(p, size) })
 }
 
-// Release gives address space back, reserved or committed. On Windows it must be
-// a whole region as it was obtained; elsewhere a part will do.
+// Release takes size bytes at p, a multiple of the page size, from reserved or
+// committed to released. A part of a region may be released, except on Windows:
+// there it must be all of it, and a part is refused.
+//
+// A system may refuse to cut a hole for want of mappings ([ErrNoMemory] on
+// Linux); the region stays as it was then. Any goroutine may call it.
 func Release(p unsafe.Pointer, size int) error {
-	return change(OpRelease, p, size, sysRelease)
+	return change(OpRelease, p, size, func(size int) error { return sysRelease(p, size) })
 }
 
-// Protect changes the access to committed memory.
+// Protect sets what is allowed with size committed bytes at p, a multiple of the
+// page size; they keep their contents. Any goroutine may call it.
 func Protect(p unsafe.Pointer, size int, a Access) error {
-	return change(OpProtect, p, size, func(p unsafe.Pointer, size int) error { return sysProtect(p, size, a) })
+	if a >= numAccess {
+		return &Error{OpProtect, uintptr(p), size, invalid("access %d is unknown; use NoAccess, ReadOnly or ReadWrite", a)}
+	}
+	return change(OpProtect, p, size, func(size int) error { return sysProtect(p, size, a) })
 }
 
-// Advise tells the system about committed memory. Advice that the system does
-// not know fails with errors.ErrUnsupported.
+// Advise tells the system about size committed bytes at p, a multiple of the page
+// size, that are readable and writable. Advice that the system does not know is
+// refused with [errors.ErrUnsupported].
+//
+// Windows may refuse DontNeed between dropping the memory and committing it
+// anew, when others have taken the last of it; the region is reserved then. Any
+// goroutine may call it.
 func Advise(p unsafe.Pointer, size int, a Advice) error {
-	return change(OpAdvise, p, size, func(p unsafe.Pointer, size int) error { return sysAdvise(p, size, a) })
+	if a >= numAdvice {
+		return &Error{OpAdvise, uintptr(p), size, invalid("advice %d is unknown; use DontNeed or another constant of type Advice", a)}
+	}
+	return change(OpAdvise, p, size, func(size int) error { return sysAdvise(p, size, a) })
 }
 
-// Grow changes the size of committed memory in place, or fails and leaves it as
-// it was. Only Linux can; elsewhere it fails with errors.ErrUnsupported.
+// Grow makes oldSize committed bytes at p, a multiple of the page size, newSize
+// bytes without moving them. They may also shrink. What is added is zero. Only
+// Linux can; elsewhere it is refused with [errors.ErrUnsupported]. Any goroutine
+// may call it.
 func Grow(p unsafe.Pointer, oldSize, newSize int) error {
 	_, err := remap(p, oldSize, newSize, false)
 	return err
 }
 
-// Remap changes the size of committed memory, and its address if it must. Only
-// Linux can; elsewhere it fails with errors.ErrUnsupported.
+// Remap makes oldSize committed bytes at p, a multiple of the page size, newSize
+// bytes, moves them if it must, and returns where they are; the old place is
+// released then. What is added is zero. The new place is a multiple of the page
+// size, of no more. Only Linux can; elsewhere it is refused with
+// [errors.ErrUnsupported]. Any goroutine may call it.
 func Remap(p unsafe.Pointer, oldSize, newSize int) (unsafe.Pointer, error) {
 	return remap(p, oldSize, newSize, true)
 }
 
-func remap(p unsafe.Pointer, oldSize, newSize int, move bool) (q unsafe.Pointer, err error) {
-	oldSize, reason := checkSize(oldSize)
-	if reason != nil {
-		return nil, &Error{OpRemap, uintptr(p), oldSize, reason}
-	}
-	err = change(OpRemap, p, newSize, func(p unsafe.Pointer, newSize int) error {
-		q, err = sysRemap(p, oldSize, newSize, move)
-		return err
-	})
-	return q, err
-}
-
-// KeepsAddresses reports whether the Go heap may grow into addresses that were
-// given back, so that whoever may still hold pointers there should decommit
-// rather than release.
-func KeepsAddresses() bool { return keepsAddresses }
-
-// checkSize rounds size up to whole pages.
-func checkSize(size int) (int, error) {
-	switch {
-	case size <= 0:
-		return size, fmt.Errorf("%w: the size must be positive", ErrInvalid)
-	case size > math.MaxInt-pageSize:
-		return size, fmt.Errorf("%w: the size is larger than any address space", ErrInvalid)
-	}
-	return (size + pageSize - 1) &^ (pageSize - 1), nil
-}
-
-// obtain checks the arguments of an operation that returns a region, asks the
-// fault hook, and counts.
-func obtain(op Op, size, align int, do func(int) (unsafe.Pointer, error)) (unsafe.Pointer, error) {
-	size, err := checkSize(size)
-	switch {
-	case err != nil:
-	case align <= 0 || align&(align-1) != 0:
-		err = fmt.Errorf("%w: the alignment %d is not a power of two", ErrInvalid, align)
-	case size > math.MaxInt-align:
-		err = fmt.Errorf("%w: size and alignment %d are larger than any address space", ErrInvalid, align)
-	default:
-		err = asked(op, size)
-	}
-	var p unsafe.Pointer
+// obtain takes a region out of released.
+func obtain(op Op, size, align int, do func(size int) (unsafe.Pointer, error)) (p unsafe.Pointer, err error) {
+	size, err = wholePages(size)
 	if err == nil {
-		p, err = do(size)
+		err = checkAlign(size, align)
 	}
 	if err != nil {
 		return nil, &Error{op, 0, size, err}
 	}
-	calls[op].Add(1)
-	return p, nil
+	err = perform(op, 0, size, func() error {
+		p, err = do(size)
+		return err
+	})
+	return p, err
 }
 
-// change does the same for an operation on a region.
-func change(op Op, p unsafe.Pointer, size int, do func(unsafe.Pointer, int) error) error {
-	size, err := checkSize(size)
-	switch {
-	case err != nil:
-	case p == nil:
-		err = fmt.Errorf("%w: the address is nil", ErrInvalid)
-	case uintptr(p)&uintptr(pageSize-1) != 0:
-		err = fmt.Errorf("%w: the address is not a multiple of the page size %d", ErrInvalid, pageSize)
-	default:
-		err = asked(op, size)
-	}
+// change takes a region from any other state.
+func change(op Op, p unsafe.Pointer, size int, do func(size int) error) error {
+	size, err := wholePages(size)
 	if err == nil {
-		err = do(p, size)
+		err = checkRegion(p, size)
 	}
 	if err != nil {
 		return &Error{op, uintptr(p), size, err}
 	}
-	calls[op].Add(1)
-	return nil
+	return perform(op, uintptr(p), size, func() error { return do(size) })
 }
 
-// asked asks the fault hook.
-func asked(op Op, size int) error {
-	if f := fault.Load(); f != nil {
-		return (*f)(op, size)
+func remap(p unsafe.Pointer, oldSize, newSize int, move bool) (q unsafe.Pointer, err error) {
+	oldSize, err = wholePages(oldSize)
+	if err == nil {
+		err = checkRegion(p, oldSize)
 	}
-	return nil
+	if err != nil {
+		return nil, &Error{OpRemap, uintptr(p), oldSize, err}
+	}
+	newSize, err = wholePages(newSize)
+	if err != nil {
+		return nil, &Error{OpRemap, uintptr(p), newSize, err}
+	}
+	err = perform(OpRemap, uintptr(p), newSize, func() error {
+		q, err = sysRemap(p, oldSize, newSize, move)
+		return err
+	})
+	return q, err
 }

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/internal/shard"
 	"github.com/pyarena/pyarena/internal/sizeclass"
 )
@@ -27,12 +28,12 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		token := shard.Enter()
 		s, _ := a.view.Take(token)
 		if s != nil {
-			h := s.Used(c)
-			p := h.Pop()
+			p := s.TakeHot(c)
 			if p == nil {
-				p = h.Carve()
+				p = s.Used(c).Pop()
 			}
 			if p != nil {
+				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil
 			}
@@ -52,14 +53,12 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 		token := shard.Enter()
 		s, _ := a.view.Take(token)
 		if s != nil {
-			h := s.Used(c)
-			clean := false
-			p := h.Pop()
+			p, clean := s.TakeHot(c), false
 			if p == nil {
-				p = h.Carve()
-				clean = h.Clean()
+				p, clean = s.Used(c).PopZero()
 			}
 			if p != nil {
+				pool.Unseal(p)
 				shard.Exit(s, token)
 				if !clean {
 					zero(p, size)
@@ -129,7 +128,7 @@ func (a *Allocator) allocSlow(call string, hp *shard.Heap, size, align int) (p u
 }
 
 // maxSize bounds requests so that no rounding overflows.
-const maxSize = 1<<(min(47, 8*unsafe.Sizeof(uintptr(0))-1)) - 1<<27
+const maxSize = 1<<min(47, 8*unsafe.Sizeof(uintptr(0))-1) - 1<<27
 
 // allocLarge serves requests that have no size class. At the limit, or where the
 // system refuses, it gives back what is idle and tries again.

@@ -47,12 +47,10 @@ func (a *Allocator) mallocPinned(ps []unsafe.Pointer, c uint8) (n int) {
 		for n = range ps {
 			p := h.Pop()
 			if p == nil {
-				p = h.Carve()
-			}
-			if p == nil {
 				shard.Exit(s, token)
 				return n
 			}
+			pool.Unseal(p)
 			ps[n] = p
 		}
 		n = len(ps)
@@ -85,29 +83,30 @@ func (a *Allocator) UnsafeFreeBatch(ps []unsafe.Pointer) error {
 // before one that needs more.
 //
 //go:noinline
-func (a *Allocator) freePinned(ps []unsafe.Pointer) (n int) {
+func (a *Allocator) freePinned(ps []unsafe.Pointer) int {
 	token := shard.Enter()
 	s, _ := a.view.Take(token)
 	if s == nil {
 		shard.Exit(s, token)
 		return 0
 	}
-	for i, p := range ps {
+	for n, p := range ps {
 		if !a.view.IsMine(p) {
 			shard.Exit(s, token)
-			return i
+			return n
 		}
 		h := a.view.HeaderOf(p)
 		if h.Owner() == pool.Inner {
 			h = h.Outer()
 		}
-		if h.Owner() != s.ID() || !h.Holds(p) || h.IsSealed(p) {
+		i := h.Index(p)
+		if !h.IsQuiet(s.ID()) || !h.IsInUse(i) || s.IsHot(h.Class(), p) {
 			shard.Exit(s, token)
-			return i
+			return n
 		}
-		if h.Push(p) {
-			a.view.Table().Trip(nil, s, h, token)
-			return i + 1
+		if h.Push(i) {
+			a.view.Table().Trip(nil, s, h, i, token)
+			return n + 1
 		}
 	}
 	shard.Exit(s, token)

@@ -21,18 +21,19 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 	s, _ := a.view.Take(token)
 	if s != nil && a.view.IsMine(p) {
 		h := a.view.HeaderOf(p)
-		owner := h.Owner()
-		if owner == pool.Inner {
+		if !h.IsQuiet(s.ID()) && h.Owner() == pool.Inner {
 			h = h.Outer()
-			owner = h.Owner()
 		}
-		if owner == s.ID() && h.Holds(p) && !h.IsSealed(p) {
-			if h.Push(p) {
-				a.view.Table().Trip(nil, s, h, token)
+		if i := h.Index(p); h.IsQuiet(s.ID()) && h.IsInUse(i) {
+			kept, twice := s.Keep(h.Class(), p)
+			if !twice {
+				if !kept && h.Push(i) {
+					a.view.Table().Trip(nil, s, h, i, token)
+				} else {
+					shard.Exit(s, token)
+				}
 				return nil
 			}
-			shard.Exit(s, token)
-			return nil
 		}
 	}
 	shard.Exit(s, token)

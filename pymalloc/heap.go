@@ -62,12 +62,12 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		c := sizeclass.Of(size)
 		s := hp.Begin()
 		if s != nil {
-			b := s.Used(c)
-			p := b.Pop()
+			p := s.TakeHot(c)
 			if p == nil {
-				p = b.Carve()
+				p = s.Used(c).Pop()
 			}
 			if p != nil {
+				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
 				return p, nil
@@ -88,14 +88,12 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 		c := sizeclass.Of(size)
 		s := hp.Begin()
 		if s != nil {
-			b := s.Used(c)
-			clean := false
-			p := b.Pop()
+			p, clean := s.TakeHot(c), false
 			if p == nil {
-				p = b.Carve()
-				clean = b.Clean()
+				p, clean = s.Used(c).PopZero()
 			}
 			if p != nil {
+				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
 				if !clean {
@@ -138,19 +136,20 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 		s := hp.Begin()
 		if s != nil && hp.IsMine(p) {
 			b := hp.HeaderOf(p)
-			owner := b.Owner()
-			if owner == pool.Inner {
+			if !b.IsQuiet(s.ID()) && b.Owner() == pool.Inner {
 				b = b.Outer()
-				owner = b.Owner()
 			}
-			if owner == s.ID() && b.Holds(p) && !b.IsSealed(p) {
-				if b.Push(p) {
-					hp.Trip(s, b)
-				} else {
-					hp.End()
+			if i := b.Index(p); b.IsQuiet(s.ID()) && b.IsInUse(i) {
+				kept, twice := s.Keep(b.Class(), p)
+				if !twice {
+					if !kept && b.Push(i) {
+						hp.Trip(s, b, i)
+					} else {
+						hp.End()
+					}
+					runtime.KeepAlive(h)
+					return nil
 				}
-				runtime.KeepAlive(h)
-				return nil
 			}
 		}
 		hp.End()

@@ -4,11 +4,14 @@
 // # Layout
 //
 //	arena (aligned to its size)
-//	+---------------------------------+--------+-- … --+--------+
-//	| header, unit bitmaps            | unit k | unit … | unit n-1
-//	| pool headers 0 … n-1 (128 B)    |
-//	+---------------------------------+--------+-- … --+--------+
-//	  the first k units                 pools and runs
+//	+----------------------------------+--------+--------+--------+
+//	| pool headers 0 … n-1, of 256 B;  | unit k | unit … | unit   |
+//	| in place of the first, which no  |        |        | n - 1  |
+//	| pool needs: arena header, bitmaps|        |        |        |
+//	+----------------------------------+--------+--------+--------+
+//	  the first k units                  pools and runs
+//
+// The header of unit i stands i × 256 bytes from the arena's start.
 //
 // # Usable arenas, fullest first
 //
@@ -63,12 +66,13 @@ var ErrLimit = errors.New("arena: memory limit reached")
 
 // Header begins an arena. It is touched under the lock.
 type Header struct {
+	_     uint64  // where a pool has its ownership word: Free
 	first uint32  // number of unit 0's pool
 	nfree uint32  // free units
 	next  *Header // in the list of arenas with as many free units
 	prev  *Header
 	since uint32 // the tick at which the arena became free
-	_     [headerBytes - 12 - 2*unsafe.Sizeof(uintptr(0))]byte
+	_     [headerBytes - 20 - 2*unsafe.Sizeof(uintptr(0))]byte
 	// Two bitmaps of a bit per unit follow: free units, then dirty ones.
 }
 
@@ -541,6 +545,44 @@ func (s *Set) nextBin(n int) int {
 			return -1
 		}
 	}
+}
+
+// Census is what the arenas are made of.
+type Census struct {
+	Arenas    int // in the map
+	Free      int // of them without a pool or run
+	Refused   int // mapped, but out of use: their unmapping was refused
+	FreeUnits int
+}
+
+// Visit calls f for every pool and run that is handed out, empty ones that
+// shards keep among them, under the lock, and returns the census of the same
+// moment. f must not call the set.
+func (s *Set) Visit(f func(h *pool.Header)) (c Census) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.Refused = len(s.refused)
+	for i := range s.bins {
+		for a := s.bins[i].head; a != nil; a = a.next {
+			c.Arenas++
+			c.FreeUnits += i
+			if i == s.Usable() {
+				c.Free++
+				continue
+			}
+			free := s.freeBits(a)
+			for u := s.HeaderUnits; u < s.Units; {
+				if free.has(u) {
+					u++
+					continue
+				}
+				h := s.headerOf(unsafe.Pointer(a), u)
+				f(h)
+				u += h.Units()
+			}
+		}
+	}
+	return c
 }
 
 // Check panics unless the lists and bitmaps agree. It is for tests.

@@ -29,7 +29,6 @@ type Geometry struct {
 	UnitLog     uint
 	Units       int // in an arena, those of the header among them
 	HeaderUnits int
-	HeadersAt   int // offset of unit 0's pool header
 }
 
 // NewGeometry returns the geometry of arenas of the given size, a power of two.
@@ -45,8 +44,7 @@ func NewGeometry(arenaBytes int) (Geometry, error) {
 		UnitLog:   uint(bits.TrailingZeros(uint(unit))),
 		Units:     arenaBytes / unit,
 	}
-	g.HeadersAt = roundUp(headerBytes+2*g.Units/8, pool.HeaderBytes)
-	g.HeaderUnits = (g.HeadersAt + g.Units*pool.HeaderBytes + unit - 1) / unit
+	g.HeaderUnits = g.Units * pool.HeaderBytes / unit
 	return g, nil
 }
 
@@ -79,20 +77,20 @@ func (g *Geometry) baseOf(p unsafe.Pointer) unsafe.Pointer {
 
 // headerOf returns the pool header of a unit of the arena at base.
 func (g *Geometry) headerOf(base unsafe.Pointer, unit int) *pool.Header {
-	return (*pool.Header)(unsafe.Add(base, g.HeadersAt+unit*pool.HeaderBytes))
+	return (*pool.Header)(unsafe.Add(base, unit*pool.HeaderBytes))
 }
 
 func (g *Geometry) unitOfHeader(h *pool.Header) int {
-	return (int(uintptr(unsafe.Pointer(h))&(uintptr(g.Bytes)-1)) - g.HeadersAt) / pool.HeaderBytes
+	return int(uintptr(unsafe.Pointer(h))&(uintptr(g.Bytes)-1)) / pool.HeaderBytes
 }
 
 // distance returns the bytes from a unit's header to the unit.
 func (g *Geometry) distance(unit int) uint32 {
-	return uint32(unit*g.UnitBytes - g.HeadersAt - unit*pool.HeaderBytes)
+	return uint32(unit * (g.UnitBytes - pool.HeaderBytes))
 }
 
 // PoolOf returns the header of the pool or run that p, an address of an arena
-// in the map, lies in; for an address in the arena's own header, that of unit 0,
+// in the map, lies in; for an address , that of unit 0,
 // which is Free for ever.
 //
 //go:nosplit

@@ -80,16 +80,28 @@ type Set struct {
 	retainMax uint64
 
 	mu       sync.Mutex
-	live     map[unsafe.Pointer]int // huge mappings, their sizes
+	live     map[unsafe.Pointer]int // huge mappings, their sizes in bytes
 	retained []retainedMapping      // oldest first
 	closed   bool
 	ticks    uint32
 
-	// Totals for statistics; each is exact when nothing is under way.
-	Blocks        atomic.Int64 // live huge blocks
-	Bytes         atomic.Int64 // in them
-	RetainedBytes atomic.Int64
-	Refusals      atomic.Uint64 // unmappings that the system refused
+	totals Totals
+
+	Refusals atomic.Uint64 // unmappings that the system refused
+}
+
+// Totals are the huge mappings of an allocator at one moment.
+type Totals struct {
+	Blocks   int    // live
+	Bytes    uint64 // in them
+	Retained uint64 // bytes in free mappings
+}
+
+// Totals returns the totals.
+func (s *Set) Totals() Totals {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.totals
 }
 
 // NewSet returns the large blocks of the allocator id, with runs taken from
@@ -148,8 +160,8 @@ func (s *Set) admit(p unsafe.Pointer, size int) error {
 	}
 	s.live[p] = size
 	enter(p, mapping{size: size, owner: s.id})
-	s.Blocks.Add(1)
-	s.Bytes.Add(int64(size))
+	s.totals.Blocks++
+	s.totals.Bytes += uint64(size)
 	s.mu.Unlock()
 	return nil
 }
@@ -170,7 +182,7 @@ func (s *Set) reuse(size, align int) (unsafe.Pointer, int) {
 	}
 	r := s.retained[best]
 	s.retained = append(s.retained[:best], s.retained[best+1:]...)
-	s.RetainedBytes.Add(-int64(r.size))
+	s.totals.Retained -= uint64(r.size)
 	return r.p, r.size
 }
 
@@ -196,13 +208,13 @@ func (s *Set) FreeHuge(p unsafe.Pointer) Verdict {
 		return NotOurs
 	}
 	delete(s.live, p)
-	s.Blocks.Add(-1)
-	s.Bytes.Add(-int64(size))
+	s.totals.Blocks--
+	s.totals.Bytes -= uint64(size)
 	enter(p, mapping{size: size, owner: s.id, free: true})
 	s.retained = append(s.retained, retainedMapping{p, size, s.ticks})
-	s.RetainedBytes.Add(int64(size))
+	s.totals.Retained += uint64(size)
 	var out []retainedMapping
-	for uint64(s.RetainedBytes.Load()) > s.retainMax {
+	for s.totals.Retained > s.retainMax {
 		out = append(out, s.popOldest())
 	}
 	s.mu.Unlock()
@@ -213,7 +225,7 @@ func (s *Set) FreeHuge(p unsafe.Pointer) Verdict {
 func (s *Set) popOldest() retainedMapping {
 	r := s.retained[0]
 	s.retained = s.retained[1:]
-	s.RetainedBytes.Add(-int64(r.size))
+	s.totals.Retained -= uint64(r.size)
 	return r
 }
 
@@ -248,7 +260,7 @@ func (s *Set) drop(p unsafe.Pointer, size int) error {
 	}
 	enter(p, mapping{size: size, owner: s.id, free: true})
 	s.retained = append(s.retained, retainedMapping{p, size, s.ticks})
-	s.RetainedBytes.Add(int64(size))
+	s.totals.Retained += uint64(size)
 	return err
 }
 
@@ -275,7 +287,7 @@ func (s *Set) Grow(p unsafe.Pointer, size int) bool {
 		s.budget.Give(uint64(old - size))
 	}
 	s.live[p] = size
-	s.Bytes.Add(int64(size - old))
+	s.totals.Bytes += uint64(size) - uint64(old)
 	enter(p, mapping{size: size, owner: s.id})
 	return true
 }
@@ -293,7 +305,7 @@ func (s *Set) Tick(age uint32) error {
 }
 
 // HasFree reports whether mappings are retained.
-func (s *Set) HasFree() bool { return s.RetainedBytes.Load() != 0 }
+func (s *Set) HasFree() bool { return s.Totals().Retained != 0 }
 
 // Close gives back all mappings, live ones too. From now on Alloc of a huge
 // block fails.
@@ -306,10 +318,8 @@ func (s *Set) Close() error {
 		out = append(out, retainedMapping{p: p, size: size})
 	}
 	s.live = nil
+	s.totals = Totals{}
 	s.mu.Unlock()
-	s.Blocks.Store(0)
-	s.Bytes.Store(0)
-	s.RetainedBytes.Store(0)
 	return s.unmap(out)
 }
 

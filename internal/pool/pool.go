@@ -1,10 +1,23 @@
 // Package pool is one pool: a stretch of units cut into blocks of one size
 // class, with the header that tells which blocks are free and who may say so.
 //
-// # Invariants
+// # Which blocks are free
 //
-//	live + free blocks + untouched blocks = blocks     (owner's view)
-//	live = blocks in use + length of the remote list
+// A bitmap in the header has a bit per block, set when the block is free, be it
+// that it was freed or that it was never handed out. Malloc takes the lowest bit
+// of the current word, free sets the block's bit: neither reads the block. (A
+// list through the blocks, as CPython's, costs a cache miss at free, where the
+// block has to be read to see whether it is free already.) So nothing that a
+// program writes to a free block can mislead the owner, a double free shows in
+// one test, and low addresses are handed out first, which leaves the end of a
+// pool untouched.
+//
+// Blocks that others have freed are linked through their first eight bytes, on
+// the remote list, and after the owner has taken that, on the chain, until it
+// sets their bits, a few at a time.
+//
+//	live = blocks - set bits
+//	     = blocks in use + length of the chain + length of the remote list
 //
 // # The ownership word
 //
@@ -13,11 +26,11 @@
 //
 //	| owner 24 | post 2 | remote head 22 | remote length 16 |
 //
-// Only the owner touches the first line of the header; anybody who holds a
-// block of the pool may push it onto the remote list by a CAS of the word, and
-// touches the header no more after that. The owner takes the whole list with
-// one CAS, so there is no ABA. Since owner and list are one word there is no
-// moment at which a block can be pushed to an owner that has just left.
+// Only the owner touches its part of the header; anybody who holds a block of the
+// pool may push it onto the remote list by a CAS of the word, and touches the
+// header no more after that. The owner takes the whole list with one CAS, so
+// there is no ABA. Since owner and list are one word there is no moment at which
+// a block can be pushed to an owner that has just left.
 //
 // Transitions of the owner, and who makes them:
 //
@@ -38,16 +51,18 @@
 //
 // # The seal
 //
-// A free block's first eight bytes are its link: the low half is the distance
-// in bytes from the header to the next free block, the high half is that
+// The link of a block on the remote list or the chain is sealed: its low half is
+// the distance in bytes from the header to the next block, its high half that
 // distance, the block's own address and a secret xored together. A block with a
-// whole seal is free (a double free shows at once); a free block whose seal is
-// broken was written to after it was freed. Foreign data looks sealed with a
-// probability of 2^-54 per free, since the distance must lie in the pool too.
-// Allocation clears the eight bytes.
+// whole seal was freed (a double free shows); a link whose seal is broken was
+// written to after the free, and is not followed. Foreign data looks sealed with
+// a probability of 2^-54, since the distance must lie in the pool too. Malloc
+// clears the eight bytes. A block that a shard keeps for the next malloc
+// is sealed too.
 package pool
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"sync/atomic"
 	"unsafe"
@@ -55,8 +70,11 @@ import (
 	"github.com/pyarena/pyarena/internal/sizeclass"
 )
 
-// HeaderBytes is the size of a header: two cache lines.
-const HeaderBytes = 128
+// HeaderBytes is the size of a header: four cache lines.
+const HeaderBytes = 256
+
+// MaxBlocks is the largest number of blocks of a pool.
+const MaxBlocks = 1024
 
 // Owners that are not shards.
 const (
@@ -74,35 +92,42 @@ const Never = ^uint32(0)
 
 // Header is a pool's header. A distance is in bytes from the header.
 type Header struct {
-	// The owner's line. live and carved are read by statistics.
-	free    uint32 // distance to the first free block, 0 if there is none
-	live    uint32 // blocks handed out, those on the remote list among them
-	trip    uint32 // the value of live at which a free has more to do
-	carved  uint32 // blocks [0, carved) were handed out at least once
+	// The shared line: the ownership word, and what is fixed while the pool has
+	// an owner.
+	word    atomic.Uint64
 	start   uint32 // distance to block 0
 	inverse uint32 // see sizeclass.Shape
-	size    uint32 // bytes of a block
 	blocks  uint32
-	number  uint32 // of the pool, in the process
-	class   uint8
+	size    uint32 // bytes of a block
 	rotate  uint8
-	listed  bool // in its shard's used list
-	clean   bool // untouched blocks are zero
-	Next    *Header
-	Prev    *Header
-	_       [64 - 40 - 2*unsafe.Sizeof(uintptr(0))]byte
-
-	// The shared line.
-	word    atomic.Uint64
-	usable  uintptr // bytes of a large run's block
-	adoptAt uint32  // remote length at which a freer adopts an abandoned pool
-	first   uint32  // of an Inner unit: units back to the first
+	class   uint8
+	listed  bool   // in its shard's used list; the owner's
+	clean   bool   // blocks from carved on are zero; the owner's
+	number  uint32 // of the pool, in the process
 	units   uint32
-	_       [4]byte
+	first   uint32  // of an Inner unit: units back to the first
+	adoptAt uint32  // remote length at which a freer adopts an abandoned pool
+	usable  uintptr // bytes of a large run's block
+	_       [16 - unsafe.Sizeof(uintptr(0))]byte
+
+	// The owner's part.
+	live     uint32 // read by statistics
+	trip     uint32 // the value of live at which a free has more to do
+	chain    uint32 // distance to the first block of the chain, 0 if empty
+	chainLen uint32 // read by statistics
+	size2    uint32 // size and start again, so that malloc stays in this line
+	start2   uint32
+	cur      uint32 // offset in free, in bytes, of the word that malloc takes from
+	carved   uint32 // blocks [0, carved) were handed out at least once
+	Next     *Header
+	Prev     *Header
+	_        [16 - 2*unsafe.Sizeof(uintptr(0))]byte
+	free     [MaxBlocks / 64]uint64 // bit i: block i is free
+
 	// The shard's list of all the pools that it owns.
+	_         [16 - 2*unsafe.Sizeof(uintptr(0))]byte
 	OwnedNext *Header
 	OwnedPrev *Header
-	_         [40 - 3*unsafe.Sizeof(uintptr(0))]byte
 }
 
 // The size of a header is HeaderBytes, for every size of pointer.
@@ -154,62 +179,62 @@ func makeWord(owner, post, head, n uint32) Word {
 
 // --- the fast path: inlined, no calls ---
 
-// Owner returns the owner at this moment. It is enough for a shard to know
-// whether the pool is its own: nobody else makes it so or ends it.
-func (h *Header) Owner() uint32 { return uint32(h.word.Load() >> ownerShift) }
+// IsQuiet reports whether the shard owns the pool and no block of it is on the
+// remote list or the chain. For its own shard's user the answer is exact as to
+// the owner: nobody else makes the shard the owner, or ends it.
+func (h *Header) IsQuiet(shard uint32) bool {
+	const post = Word(1<<postBits-1) << postShift
+	return Word(h.word.Load())&^post == Word(shard)<<ownerShift && h.chain == 0
+}
 
-// Pop takes the first free block, or returns nil if there is none or its seal
-// is broken. Owner only.
+// bits returns the bitmap's word that block i, below MaxBlocks, is in.
+func (h *Header) bits(i uint32) *uint64 {
+	return (*uint64)(unsafe.Add(unsafe.Pointer(&h.free), i/64*8))
+}
+
+// Pop takes the lowest free block of the current word, or returns nil if it has
+// none. Owner only.
 func (h *Header) Pop() unsafe.Pointer {
-	d := h.free
-	if d == 0 {
+	w := (*uint64)(unsafe.Add(unsafe.Pointer(&h.free), h.cur))
+	if *w == 0 {
 		return nil
 	}
-	p := unsafe.Add(unsafe.Pointer(h), d)
-	w := *(*uint64)(p)
-	if !sealed(w, p) {
-		return nil
-	}
-	h.free = uint32(w)
-	*(*uint64)(p) = 0
+	i := h.cur*8 + uint32(bits.TrailingZeros64(*w))
+	store64(w, *w&(*w-1))
 	store(&h.live, h.live+1)
-	return p
-}
-
-// Carve takes the first untouched block, or returns nil if there is none, or if
-// there is a free block that Pop did not like. The block's
-// first eight bytes are cleared, for they may hold the seal of a former life.
-// Owner only.
-func (h *Header) Carve() unsafe.Pointer {
-	n := h.carved
-	if n >= h.blocks || h.free != 0 {
-		return nil
+	if i >= h.carved {
+		h.carved = i + 1
 	}
-	store(&h.carved, n+1)
-	store(&h.live, h.live+1)
-	p := unsafe.Add(unsafe.Pointer(h), h.start+n*h.size)
-	*(*uint64)(p) = 0
-	return p
+	return unsafe.Add(unsafe.Pointer(h), h.start2+i*h.size2)
 }
 
-// Holds reports whether a block that was handed out begins at p, an address in
-// the pool.
-func (h *Header) Holds(p unsafe.Pointer) bool {
-	return sizeclass.Index(h.distance(p)-h.start, h.inverse, h.rotate) < load(&h.carved)
+// Index returns the number of the block that begins at p, an address in the
+// pool; a number that is not below Blocks if none does.
+func (h *Header) Index(p unsafe.Pointer) uint32 {
+	return sizeclass.Index(h.distance(p)-h.start, h.inverse, h.rotate)
 }
 
-// IsSealed reports whether the block at p looks free.
-func (h *Header) IsSealed(p unsafe.Pointer) bool { return sealed(*(*uint64)(p), p) }
-
-// Push makes the allocated block at p the first free one. It reports whether
-// live has come to trip, so that the owner has more to do. Owner only.
-func (h *Header) Push(p unsafe.Pointer) (tripped bool) {
-	seal(p, h.free)
-	h.free = h.distance(p)
-	live := h.live - 1
-	store(&h.live, live)
-	return live == h.trip
+// IsInUse reports whether there is a block i and it is not free in the bitmap.
+func (h *Header) IsInUse(i uint32) bool {
+	return i < load(&h.blocks) && load64(h.bits(i))>>(i&63)&1 == 0
 }
+
+// Push frees block i, which is in use. It reports whether live has come to trip,
+// so that the owner has more to do. Owner only.
+func (h *Header) Push(i uint32) (tripped bool) {
+	w := h.bits(i)
+	store64(w, *w|1<<(i&63))
+	store(&h.live, h.live-1)
+	return h.live == h.trip
+}
+
+// Seal marks the block at p, which is kept for the next malloc without being
+// free in the bitmap, so that StateOf knows it.
+func Seal(p unsafe.Pointer) { seal(p, 0) }
+
+// Unseal clears the mark of the block at p. Whoever hands a block out does so: it
+// may have been on a remote list once.
+func Unseal(p unsafe.Pointer) { *(*uint64)(p) = 0 }
 
 func (h *Header) distance(p unsafe.Pointer) uint32 {
 	return uint32(uintptr(p) - uintptr(unsafe.Pointer(h)))
@@ -231,6 +256,9 @@ func (h *Header) Size() int { return int(load(&h.size)) }
 // Class returns the size class.
 func (h *Header) Class() uint8 { return h.class }
 
+// Owner returns the owner at this moment.
+func (h *Header) Owner() uint32 { return h.Word().Owner() }
+
 // Number returns the pool's number in the process.
 func (h *Header) Number() uint32 { return h.number }
 
@@ -248,71 +276,69 @@ func (h *Header) Word() Word { return Word(h.word.Load()) }
 // Listed reports whether the pool is in its owner's used list. Owner only.
 func (h *Header) Listed() bool { return h.listed }
 
-// Clean reports whether untouched blocks are known to be zero. Owner only.
-func (h *Header) Clean() bool { return h.clean }
+// PopZero is Pop, and tells whether the block is known to be zero. Owner only.
+func (h *Header) PopZero() (p unsafe.Pointer, zero bool) {
+	carved := h.carved
+	p = h.Pop()
+	return p, h.clean && h.carved > carved
+}
 
-// Live returns the blocks handed out, in the owner's view: blocks freed by
-// others count until they are collected.
+// Live returns the blocks that are not free in the owner's bitmap.
 func (h *Header) Live() uint32 { return load(&h.live) }
+
+// InUse returns the blocks in use: exactly, when nothing is under way.
+func (h *Header) InUse() uint32 {
+	live, out := load(&h.live), load(&h.chainLen)+h.Word().Len()
+	return min(live-min(live, out), h.Blocks())
+}
 
 // Blocks returns the capacity of the pool.
 func (h *Header) Blocks() uint32 { return load(&h.blocks) }
 
-// Carved returns how many blocks were ever handed out.
-func (h *Header) Carved() uint32 { return load(&h.carved) }
-
 // HasBlock reports whether a block can be handed out without collecting.
 // Owner only.
-func (h *Header) HasBlock() bool { return h.free != 0 || h.carved < h.blocks }
+func (h *Header) HasBlock() bool { return h.live < h.blocks || h.chain != 0 }
 
-// InPool reports whether link, read from a free block, is 0 or lies in the pool.
+// inPool reports whether link, read from a block, is 0 or that of a block.
 func (h *Header) inPool(link uint32) bool {
 	return link == 0 || sizeclass.Index(link-h.start, h.inverse, h.rotate) < h.blocks
+}
+
+// State is what a block is.
+type State uint8
+
+// The states of a block.
+const (
+	Foreign State = iota // no block begins there, or one never handed out
+	InUse
+	Freed
+)
+
+// StateOf returns the state of the block at p, an address in the pool. It looks
+// at the block, and so costs a cache miss. The answer is exact for who holds the
+// block, and for the owner.
+func (h *Header) StateOf(p unsafe.Pointer) State {
+	i := h.Index(p)
+	if i >= h.Blocks() {
+		return Foreign
+	}
+	if !h.IsInUse(i) {
+		if i >= h.carved {
+			return Foreign
+		}
+		return Freed
+	}
+	if w := *(*uint64)(p); sealed(w, p) && h.inPool(uint32(w)) {
+		return Freed
+	}
+	return InUse
 }
 
 // WasBlock reports whether a block that is free by now began at p: the pool is
 // Free, and has not been formatted since.
 func (h *Header) WasBlock(p unsafe.Pointer) bool {
-	return h.Holds(p) || h.usable != 0 && h.Start() == p
+	return h.Index(p) < h.carved || h.usable != 0 && h.Start() == p
 }
-
-// LooksFree reports whether the block at p carries the seal of a free block of
-// this pool.
-func (h *Header) LooksFree(p unsafe.Pointer) bool {
-	w := *(*uint64)(p)
-	return sealed(w, p) && h.inPool(uint32(w))
-}
-
-// Broken reports whether the first free block was written to after it was
-// freed: its seal is broken. Owner only.
-//
-//go:nosplit
-func (h *Header) Broken() bool {
-	if h.free == 0 {
-		return false
-	}
-	p := unsafe.Add(unsafe.Pointer(h), h.free)
-	w := *(*uint64)(p)
-	return !sealed(w, p) || !h.inPool(uint32(w))
-}
-
-// DropFree forgets the free list, whose links cannot be trusted, and returns the
-// block that it began with. Its blocks are lost: live never comes to 0 again,
-// so the pool stays until the allocator is closed. Owner only.
-//
-//go:nosplit
-func (h *Header) DropFree() unsafe.Pointer {
-	p := unsafe.Add(unsafe.Pointer(h), h.free)
-	h.free = 0
-	store(&h.live, h.live|lost)
-	return p
-}
-
-// lost is set in live of a pool that has lost blocks.
-const lost = 1 << 31
-
-// LiveBlocks returns live without the mark of a pool that has lost blocks.
-func (h *Header) LiveBlocks() uint32 { return min(load(&h.live)&^lost, load(&h.blocks)) }
 
 // --- the owner's slower steps ---
 
@@ -320,11 +346,23 @@ func (h *Header) LiveBlocks() uint32 { return min(load(&h.live)&^lost, load(&h.b
 // out. Its owner is Free.
 func (h *Header) Place(number, start uint32, units int, clean bool) {
 	h.word.Store(uint64(makeWord(Free, 0, 0, 0)))
-	h.number, h.start, h.units, h.clean, h.usable = number, start, uint32(units), clean, 0
-	h.free, h.trip, h.listed = 0, Never, false
-	store(&h.live, 0)
-	store(&h.carved, 0)
+	h.number, h.start, h.start2, h.units, h.clean, h.usable = number, start, start, uint32(units), clean, 0
+	h.trip, h.listed = Never, false
 	store(&h.blocks, 0)
+	h.empty()
+}
+
+// empty makes all blocks free and none handed out.
+//
+//go:nosplit
+func (h *Header) empty() {
+	for i := range uint32(len(h.free)) {
+		n := h.blocks - min(h.blocks, i*64)
+		store64(&h.free[i], ^uint64(0)>>(64-min(n, 64)))
+	}
+	h.cur, h.carved, h.chain = 0, 0, 0
+	store(&h.chainLen, 0)
+	store(&h.live, 0)
 }
 
 // PlaceInner makes the header that of the i-th unit, i >= 1, of a pool or run.
@@ -341,7 +379,9 @@ func (h *Header) PlaceRun(usable uintptr) {
 }
 
 // Unplace marks the unit free.
-func (h *Header) Unplace() { h.word.Store(uint64(makeWord(Free, 0, 0, 0))) }
+func (h *Header) Unplace() {
+	h.word.Store(uint64(makeWord(Free, 0, 0, 0)))
+}
 
 // Usable returns the bytes of a large run's block.
 func (h *Header) Usable() uintptr { return h.usable }
@@ -349,8 +389,8 @@ func (h *Header) Usable() uintptr { return h.usable }
 // Start returns the address of the pool's or run's first byte.
 func (h *Header) Start() unsafe.Pointer { return unsafe.Add(unsafe.Pointer(h), h.start) }
 
-// Format makes the empty pool one of class c, with all blocks untouched. A pool
-// that was of this class keeps its free list. The caller holds the pool.
+// Format makes the empty pool one of class c. A pool that was of this class is
+// ready already. The caller holds the pool.
 //
 //go:nosplit
 func (h *Header) Format(c uint8, s *sizeclass.Shape) {
@@ -358,17 +398,14 @@ func (h *Header) Format(c uint8, s *sizeclass.Shape) {
 		if h.class == c {
 			return
 		}
-		// What the former class has handed out was written to.
 		h.clean = h.clean && h.carved == 0
 	}
 	h.class, h.rotate = c, s.Rotate
-	h.inverse = s.Inverse
+	h.inverse, h.size2 = s.Inverse, s.Size
 	store(&h.size, s.Size)
 	store(&h.blocks, s.Blocks)
 	h.adoptAt = max(s.Blocks/8, 1)
-	h.free = 0
-	store(&h.live, 0)
-	store(&h.carved, 0)
+	h.empty()
 }
 
 // Own makes the empty pool in hand the shard's.
@@ -378,30 +415,75 @@ func (h *Header) Own(shard uint32) {
 	h.word.Store(uint64(makeWord(shard, Quiet, 0, 0)))
 }
 
-// Retire ends the ownership of a pool without live blocks. It reports false if
-// that must wait, for the pool is posted, or if there are live blocks. Owner only.
+// Retire ends the ownership of a pool without blocks in use. It reports false if
+// there are some, or if it must wait, for the pool is posted. Owner only.
 //
 //go:nosplit
 func (h *Header) Retire() bool {
 	w := Word(h.word.Load())
-	live := h.live
-	if w.Len() != live || w.Post() == Posted ||
+	if w.Len()+h.chainLen != h.live || w.Post() == Posted ||
 		!h.word.CompareAndSwap(uint64(w), uint64(makeWord(Free, 0, 0, 0))) {
 		return false
 	}
-	if live != 0 {
-		// The remote list is not worth a walk: begin again.
-		h.free, h.clean = 0, false
-		store(&h.carved, 0)
-		store(&h.live, 0)
+	if h.live != 0 { // the links are not worth a walk
+		h.empty()
+		h.clean = false
 	}
 	return true
 }
 
-// Collect makes the remote list the free list, which is empty, and reports
-// whether there was one. Owner only. A remote list longer than live tells of
-// blocks freed twice by two goroutines at once: the surplus is in the list
-// twice, and the seal stops it from being handed out twice.
+// Refill makes the current word of the bitmap one that has free blocks, and
+// reports whether there is one. It collects the remote list if need be, and
+// sets the bits of a bounded number of blocks of the chain. broken is a block
+// that was written to after it was freed, if there is one: it and those linked
+// after it are lost, they count as live for ever. Owner only.
+//
+//go:nosplit
+func (h *Header) Refill() (ok bool, broken unsafe.Pointer) {
+	if h.live == h.blocks {
+		if h.chain == 0 && !h.Collect() {
+			return false, nil
+		}
+		broken = h.unchain()
+	}
+	for i := uint32(0); i < h.blocks; i += 64 {
+		if *h.bits(i) != 0 {
+			h.cur = i / 8
+			return true, broken
+		}
+	}
+	return false, broken
+}
+
+// chainStep is how many blocks of the chain one Refill sets the bits of.
+const chainStep = 32
+
+// unchain sets the bits of some blocks of the chain.
+//
+//go:nosplit
+func (h *Header) unchain() (broken unsafe.Pointer) {
+	for n := 0; n < chainStep && h.chain != 0; n++ {
+		p := unsafe.Add(unsafe.Pointer(h), h.chain)
+		w := *(*uint64)(p)
+		i := h.Index(p)
+		if !sealed(w, p) || !h.inPool(uint32(w)) || h.chainLen == 0 {
+			h.chain = 0
+			store(&h.chainLen, 0)
+			return p
+		}
+		h.chain = uint32(w)
+		store(&h.chainLen, h.chainLen-1)
+		b := h.bits(i)
+		if bit := uint64(1) << (i & 63); *b&bit == 0 {
+			store64(b, *b|bit)
+			store(&h.live, h.live-1)
+		}
+	}
+	return nil
+}
+
+// Collect makes the remote list the chain, which is empty, and reports whether
+// there was one. Owner only.
 //
 //go:nosplit
 func (h *Header) Collect() bool {
@@ -411,23 +493,11 @@ func (h *Header) Collect() bool {
 			return false
 		}
 		if h.word.CompareAndSwap(uint64(w), uint64(makeWord(w.Owner(), w.Post(), 0, 0))) {
-			h.free = w.head()
-			h.settle(w.Len())
+			h.chain = w.head()
+			store(&h.chainLen, w.Len())
 			return true
 		}
 	}
-}
-
-// settle takes n blocks off live.
-//
-//go:nosplit
-func (h *Header) settle(n uint32) {
-	live := h.live
-	if n > live&^lost {
-		n = live &^ lost
-		live |= lost
-	}
-	store(&h.live, live-n)
 }
 
 // Fill marks the pool, which has no block to hand out, as full: it leaves the
@@ -500,6 +570,10 @@ func (h *Header) Take(owner uint32) {
 	}
 }
 
+// SetCurrent makes malloc take from the bitmap's word that block i is in. Owner
+// only.
+func (h *Header) SetCurrent(i uint32) { h.cur = i / 64 * 8 }
+
 // SetListed notes whether the pool is in its owner's used list. Owner only.
 func (h *Header) SetListed(listed bool) { h.listed = listed }
 
@@ -545,8 +619,8 @@ func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt bool) (did Out
 		n := w.Len() + 1
 		if owner == Abandoned && n >= adoptAt && mayAdopt {
 			if h.word.CompareAndSwap(uint64(w), uint64(makeWord(me, Quiet, 0, 0))) {
-				h.free = d // an abandoned pool had no free block
-				h.settle(n)
+				h.chain = d // an abandoned pool has none
+				store(&h.chainLen, n)
 				return Adopted, number, owner
 			}
 			continue

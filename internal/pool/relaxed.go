@@ -7,3 +7,6 @@ package pool
 // cannot know, so race builds make it atomic.
 func load(p *uint32) uint32     { return *p }
 func store(p *uint32, v uint32) { *p = v }
+
+func load64(p *uint64) uint64     { return *p }
+func store64(p *uint64, v uint64) { *p = v }

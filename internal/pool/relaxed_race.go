@@ -7,3 +7,6 @@ import "sync/atomic"
 // See relaxed.go.
 func load(p *uint32) uint32     { return atomic.LoadUint32(p) }
 func store(p *uint32, v uint32) { atomic.StoreUint32(p, v) }
+
+func load64(p *uint64) uint64     { return atomic.LoadUint64(p) }
+func store64(p *uint64, v uint64) { atomic.StoreUint64(p, v) }

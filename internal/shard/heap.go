@@ -28,7 +28,7 @@ func (t *Table) NewHeap() (*Heap, error) {
 	defer t.mu.Unlock()
 	hp := &Heap{}
 	hp.entry, hp.slots, hp.mask, hp.table = t.view.entry, t.view.slots, t.view.mask, t
-	hp.headersAt, hp.unitLog = t.view.headersAt, t.view.unitLog
+	hp.unitLog = t.view.unitLog
 	s, err := newShard()
 	if err != nil {
 		return nil, err
@@ -47,10 +47,10 @@ func (hp *Heap) Begin() *Shard {
 // End ends what Begin began.
 func (hp *Heap) End() { hp.end() }
 
-// Trip finishes a free whose push has tripped, and what Begin began.
-func (hp *Heap) Trip(s *Shard, h *pool.Header) {
+// Trip finishes a free of block i whose push has tripped, and what Begin began.
+func (hp *Heap) Trip(s *Shard, h *pool.Header, i uint32) {
 	token := grace.Enter()
-	hp.table.Trip(hp, s, h, token)
+	hp.table.Trip(hp, s, h, i, token)
 }
 
 // await returns once the heap was seen not busy, after a grace period.

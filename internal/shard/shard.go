@@ -64,6 +64,7 @@ type Shard struct {
 // nowned and nempty.
 type private struct {
 	used [sizeclass.Count]*pool.Header // first usable pool; &none where there is none
+	hot  [sizeclass.Count]uintptr      // the block that was freed last, or 0
 
 	id      uint32 // owner id of its pools
 	events  uint32 // slow steps so far, so that the janitor sees who is idle
@@ -84,6 +85,41 @@ type private struct {
 func (s *Shard) Used(c uint8) *pool.Header {
 	return *(**pool.Header)(unsafe.Add(unsafe.Pointer(&s.used), uintptr(c)*unsafe.Sizeof(uintptr(0))))
 }
+
+// hotClasses is the number of classes whose last freed block is kept: those
+// that fit eight times into a unit of 16 KiB.
+const hotClasses = 44
+
+func (s *Shard) hotSlot(c uint8) *uintptr {
+	return (*uintptr)(unsafe.Add(unsafe.Pointer(&s.hot), uintptr(c)*unsafe.Sizeof(uintptr(0))))
+}
+
+// TakeHot returns the block of class c that was freed last, if it is still
+// there, or nil. A program that frees a block and allocates one of the size, or
+// the other way round, touches neither pool nor bitmap for it.
+func (s *Shard) TakeHot(c uint8) unsafe.Pointer {
+	slot := s.hotSlot(c)
+	p := *(*unsafe.Pointer)(unsafe.Pointer(slot))
+	if p != nil {
+		storePtr(slot, 0)
+	}
+	return p
+}
+
+// Keep keeps the block at p, in use and of class c, for TakeHot, if there is
+// room. twice tells that it is there already.
+func (s *Shard) Keep(c uint8, p unsafe.Pointer) (kept, twice bool) {
+	slot := s.hotSlot(c)
+	if *slot != 0 || c >= hotClasses {
+		return false, *slot == uintptr(p)
+	}
+	storePtr(slot, uintptr(p))
+	pool.Seal(p)
+	return true, false
+}
+
+// IsHot reports whether TakeHot would return the block at p, of class c.
+func (s *Shard) IsHot(c uint8, p unsafe.Pointer) bool { return *s.hotSlot(c) == uintptr(p) }
 
 // ID returns the owner id of the shard's pools.
 func (s *Shard) ID() uint32 { return s.id }
@@ -127,21 +163,36 @@ func (s *Shard) release(h *pool.Header) {
 	store(&s.nowned, s.nowned-1)
 }
 
-// list puts the pool at the front of its used list.
+// list puts the pool at the front of its used list. A front that is full leaves
+// the list for it: when blocks are replaced at random, most pools being full, the
+// pool of the block that was freed last is all that malloc wants to see.
 //
 //go:nosplit
 func (s *Shard) list(h *pool.Header) {
 	c := h.Class()
 	old := s.used[c]
-	h.Prev, h.Next = nil, old
 	s.used[c] = h
 	h.SetListed(true)
-	s.enterFront(h)
+	h.Prev = nil
 	if old == &s.none {
+		h.Next = old
+		s.enterFront(h)
 		return
 	}
-	old.Prev = h
 	s.leaveFront(old)
+	if !old.HasBlock() && old.Fill() {
+		h.Next = old.Next
+		if h.Next != &s.none {
+			h.Next.Prev = h
+		}
+		old.SetListed(false)
+		old.SetTrip(old.Live() - 1)
+		s.enterFront(h)
+		return
+	}
+	h.Next = old
+	old.Prev = h
+	s.enterFront(h)
 	if old.Live() == 0 {
 		s.retire(old)
 	}
@@ -192,13 +243,13 @@ func (s *Shard) leaveFront(h *pool.Header) {
 	h.SetTrip(0)
 }
 
-// retire gives up a listed pool without live blocks, if it can. A pool that is
-// posted stays until it comes out of the inbox.
+// retire gives up a pool if it has no block in use, and reports whether. A pool
+// that is posted stays until it comes out of the inbox.
 //
 //go:nosplit
-func (s *Shard) retire(h *pool.Header) {
+func (s *Shard) retire(h *pool.Header) bool {
 	if !h.Retire() {
-		return
+		return false
 	}
 	if h.Listed() {
 		s.unlist(h)
@@ -210,6 +261,7 @@ func (s *Shard) retire(h *pool.Header) {
 	} else {
 		h.Next, s.outbox = s.outbox, h
 	}
+	return true
 }
 
 // settle puts a pool that came out of the inbox where it belongs.
@@ -217,7 +269,7 @@ func (s *Shard) retire(h *pool.Header) {
 //go:nosplit
 func (s *Shard) settle(h *pool.Header) {
 	if h.Listed() {
-		if h.Live() == 0 && h.Trip() != pool.Never {
+		if h.Trip() != pool.Never {
 			s.retire(h)
 		}
 		return
@@ -227,9 +279,7 @@ func (s *Shard) settle(h *pool.Header) {
 			return // full again: its blocks were reused before the notice came
 		}
 	}
-	if h.Live() == 0 {
-		s.retire(h)
-	} else {
+	if !s.retire(h) {
 		s.list(h)
 	}
 }

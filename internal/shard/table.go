@@ -21,13 +21,12 @@ import (
 // when the allocator opens and closes. The zero View has no slots, so that the
 // fast path of an allocator that was never used, or was closed, finds no shard.
 type View struct {
-	n         atomic.Uint32  // slots; published last, cleared first
-	entry     addrmap.Entry  // of the allocator's arenas
-	slots     unsafe.Pointer // of the shards, by P
-	mask      uintptr        // arena bytes - 1
-	headersAt uintptr        // offset of the pool headers
-	unitLog   uint8
-	table     *Table
+	n       atomic.Uint32  // slots; published last, cleared first
+	entry   addrmap.Entry  // of the allocator's arenas
+	slots   unsafe.Pointer // of the shards, by P
+	mask    uintptr        // arena bytes - 1
+	unitLog uint8
+	table   *Table
 }
 
 // Table returns the table of the life that the view was opened for. Only for
@@ -45,7 +44,7 @@ func (v *View) IsMine(p unsafe.Pointer) bool { return addrmap.Low(uintptr(p)) ==
 // HeaderOf returns the header of the unit that p, which is mine, lies in.
 func (v *View) HeaderOf(p unsafe.Pointer) *pool.Header {
 	off := uintptr(p) & v.mask
-	return (*pool.Header)(unsafe.Add(p, v.headersAt+off>>(v.unitLog&63)*pool.HeaderBytes-off))
+	return (*pool.Header)(unsafe.Add(p, off>>(v.unitLog&63)*pool.HeaderBytes-off))
 }
 
 // Config is what an allocator is made with.
@@ -108,7 +107,6 @@ func Open(conf Config, v *View) (*Table, error) {
 	v.entry = t.Arenas.Entry
 	v.slots = t.slots.Base()
 	v.mask = uintptr(conf.Geometry.Bytes) - 1
-	v.headersAt = uintptr(conf.Geometry.HeadersAt)
 	v.unitLog = uint8(conf.Geometry.UnitLog)
 	v.table = t
 	v.n.Store(uint32(slotsInUse(t.slots.Len())))
@@ -260,22 +258,21 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 			}
 			continue
 		}
-		h := s.used[c]
-		if p := h.Pop(); p != nil {
-			t.exit(hp, s, token)
-			return p, false, nil
+		p, zero := s.TakeHot(c), false
+		if p == nil {
+			p, zero = s.used[c].PopZero()
 		}
-		if p := h.Carve(); p != nil {
-			zero := h.Clean()
+		if p != nil {
+			pool.Unseal(p)
 			t.exit(hp, s, token)
 			return p, zero, nil
 		}
 		found, broken := t.refill(s, c)
 		t.exit(hp, s, token)
-		switch found {
-		case foundBroken:
+		if broken != nil {
 			return nil, false, &BrokenError{Block: uintptr(broken), Size: sizeclass.Size(c)}
-		case foundNothing:
+		}
+		if found == foundNothing {
 			err := t.provide(hp, c)
 			if err != nil && !reclaimed && err != arena.ErrClosed {
 				reclaimed = true // the limit is reached, or the system refuses: give back what is idle
@@ -294,7 +291,7 @@ type BrokenError struct {
 	Size  int
 }
 
-func (e *BrokenError) Error() string { return "free list is corrupted" }
+func (e *BrokenError) Error() string { return "remote list is corrupted" }
 
 // provide gives the shard a pool of class c from the arenas.
 func (t *Table) provide(hp *Heap, c uint8) error {
@@ -324,24 +321,21 @@ const (
 	foundBlock   found = iota // the first pool has a block
 	foundMore                 // not yet; there is more to look at
 	foundNothing              // the arenas have to be asked
-	foundBroken               // a corrupted free list
 )
 
-// refill looks for a pool with a block of class c. Pinned, and bounded.
+// refill looks for a pool with a block of class c. broken is a block that was
+// found to have been written to after it was freed. Pinned, and bounded.
 //
 //go:nosplit
-func (t *Table) refill(s *Shard, c uint8) (found, unsafe.Pointer) {
+func (t *Table) refill(s *Shard, c uint8) (f found, broken unsafe.Pointer) {
 	store(&s.events, s.events+1)
 	for range stepsPinned {
 		h := s.used[c]
 		if h == &s.none {
 			break
 		}
-		if h.Broken() {
-			return foundBroken, h.DropFree()
-		}
-		if h.HasBlock() || h.Collect() {
-			return foundBlock, nil
+		if ok, broken := h.Refill(); ok || broken != nil {
+			return foundBlock, broken
 		}
 		if h.Fill() {
 			s.unlist(h)
@@ -413,7 +407,7 @@ func (t *Table) sweepOne(s *Shard) {
 		return
 	}
 	s.swept = h.OwnedNext
-	if h.Word().Len() == h.Live() && h.Trip() != pool.Never {
+	if h.Trip() != pool.Never {
 		s.retire(h)
 	}
 }
@@ -446,9 +440,9 @@ func (t *Table) Free(hp *Heap, p unsafe.Pointer) Verdict {
 			continue
 		}
 		e := addrmap.Load(uintptr(p))
-		verdict, overflow := NotOurs, false
+		verdict := NotOurs
 		if e == t.Arenas.Entry {
-			verdict, overflow = t.freePinned(s, p)
+			verdict = t.freePinned(s, p)
 		}
 		t.exit(hp, s, token)
 		switch {
@@ -459,11 +453,9 @@ func (t *Table) Free(hp *Heap, p unsafe.Pointer) Verdict {
 			if t.Arenas.PutRun(p) {
 				verdict = Freed
 			}
-		case overflow:
-			t.drainFreepools(maxFreepools / 2)
 		}
 		if verdict == Freed {
-			t.arm()
+			t.afterGiveUp()
 		}
 		return verdict
 	}
@@ -492,24 +484,27 @@ func (t *Table) freeWithoutShard(p unsafe.Pointer) Verdict {
 }
 
 // freePinned frees the block at p, an address in one of the allocator's arenas.
-// overflow tells that the freepools have become long.
 //
 //go:nosplit
-func (t *Table) freePinned(s *Shard, p unsafe.Pointer) (v Verdict, overflow bool) {
+func (t *Table) freePinned(s *Shard, p unsafe.Pointer) Verdict {
 	h := t.Arenas.PoolOf(p)
 	if h.Owner() != s.id {
-		return t.freeRemote(s, h, p), false
+		return t.freeRemote(s, h, p)
 	}
-	switch {
-	case !h.Holds(p):
-		return NotOurs, false
-	case h.LooksFree(p):
-		return Double, false
+	switch h.StateOf(p) {
+	case pool.Foreign:
+		return NotOurs
+	case pool.Freed:
+		return Double
 	}
-	if h.Push(p) {
-		overflow = t.trip(s, h)
+	if s.IsHot(h.Class(), p) {
+		return Double
 	}
-	return Freed, overflow
+	i := h.Index(p)
+	if h.Push(i) {
+		t.trip(s, h, i)
+	}
+	return Freed
 }
 
 // freeRemote frees the block at p onto a pool that the shard does not own. The
@@ -526,10 +521,10 @@ func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 		}
 		return NotOurs
 	}
-	switch {
-	case !h.Holds(p):
+	switch h.StateOf(p) {
+	case pool.Foreign:
 		return NotOurs
-	case h.LooksFree(p):
+	case pool.Freed:
 		return Double
 	}
 	me := uint32(pool.Hand)
@@ -548,21 +543,30 @@ func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 	return Freed
 }
 
-// trip is the rest of a free whose push has tripped: the pool was full, or it is
-// empty now. overflow tells that the freepools have become long. Pinned.
+// trip is the rest of a free of block i whose push has tripped: the pool was full, or it is
+// empty now. It reports whether a pool was given up. Pinned.
 //
 //go:nosplit
-func (t *Table) trip(s *Shard, h *pool.Header) (overflow bool) {
+func (t *Table) trip(s *Shard, h *pool.Header, i uint32) (gaveUp bool) {
 	store(&s.events, s.events+1)
+	before := s.nowned
 	if !h.Listed() {
+		h.SetCurrent(i)
 		s.list(h)
 	}
 	if h.Live() == 0 && h.Trip() == 0 {
 		s.retire(h)
 	}
-	if s.nempty <= maxEmpties {
-		return false
+	if s.nempty > maxEmpties {
+		t.shed(s)
 	}
+	return s.nowned != before
+}
+
+// shed moves half of the shard's empty pools to the shared freepools. Pinned.
+//
+//go:nosplit
+func (t *Table) shed(s *Shard) {
 	links := arena.Links()
 	first := s.popEmpty()
 	last := first
@@ -572,7 +576,26 @@ func (t *Table) trip(s *Shard, h *pool.Header) (overflow bool) {
 		last = h
 	}
 	t.free.Push(links, first.Number(), last.Number())
-	return t.nfree.Add(maxEmpties/2) > maxFreepools
+	t.nfree.Add(maxEmpties / 2)
+}
+
+// Trip finishes a free of block i whose push has tripped. The caller has entered the shard,
+// hp being its heap if it is one; Trip leaves it.
+func (t *Table) Trip(hp *Heap, s *Shard, h *pool.Header, i uint32, token int) {
+	gaveUp := t.trip(s, h, i)
+	t.exit(hp, s, token)
+	if gaveUp {
+		t.afterGiveUp()
+	}
+}
+
+// afterGiveUp sees to it that what a shard has given up goes back to the arenas,
+// and to the system in time. Not pinned.
+func (t *Table) afterGiveUp() {
+	if t.nfree.Load() > maxFreepools {
+		t.drainFreepools(maxFreepools / 2)
+	}
+	t.arm()
 }
 
 // SizeOf returns the usable size of the allocator's live block at p, or 0 if
@@ -622,21 +645,10 @@ func sizeAt(g *arena.Geometry, p unsafe.Pointer) int {
 		}
 		return int(h.Usable())
 	}
-	if !h.Holds(p) || h.LooksFree(p) {
+	if h.StateOf(p) != pool.InUse {
 		return 0
 	}
 	return h.Size()
-}
-
-// Trip finishes a free whose push has tripped. The caller has entered the shard
-// with Enter or Begin; Trip leaves it.
-func (t *Table) Trip(hp *Heap, s *Shard, h *pool.Header, token int) {
-	overflow := t.trip(s, h)
-	t.exit(hp, s, token)
-	if overflow {
-		t.drainFreepools(maxFreepools / 2)
-	}
-	t.arm()
 }
 
 // drainFreepools returns pools from the shared freepools to their arenas until

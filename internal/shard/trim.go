@@ -8,6 +8,7 @@ import (
 	"github.com/pyarena/pyarena/internal/arena"
 	"github.com/pyarena/pyarena/internal/grace"
 	"github.com/pyarena/pyarena/internal/pool"
+	"github.com/pyarena/pyarena/internal/sizeclass"
 )
 
 // Trim gives back to the system whatever the allocator does not need: it drains
@@ -34,7 +35,7 @@ func (t *Table) tick() (again bool) {
 	t.drainAll(t.swapOut(t.idle()))
 	t.Arenas.Tick()
 	retain := t.conf.RetainBytes
-	retain -= min(retain, uint64(t.Large.RetainedBytes.Load()))
+	retain -= min(retain, t.Large.Totals().Retained)
 	_ = t.giveBack(2, retain) // what is refused is counted, and tried again
 	return t.Arenas.HasFree() || t.Large.HasFree()
 }
@@ -156,6 +157,12 @@ func (t *Table) wait() {
 // that a freer has posted, or is about to, comes out of the inbox. Then the
 // shard is kept for another use.
 func (t *Table) drain(s *Shard) {
+	for c := range uint8(sizeclass.Count) {
+		if p := s.TakeHot(c); p != nil {
+			h := t.Arenas.PoolOf(p)
+			h.Push(h.Index(p))
+		}
+	}
 	posted := 0
 	for s.owned != nil {
 		h := s.owned
@@ -236,6 +243,18 @@ func (t *Table) drainUsable(st *stack) {
 	if first != 0 {
 		st.Push(links, first, last)
 	}
+}
+
+// HotBlocks adds to n, by class, the blocks that shards keep for the next malloc:
+// they count as in use in their pools.
+func (t *Table) HotBlocks(n *[sizeclass.Count]int) {
+	t.eachShard(func(s *Shard) {
+		for c := range uint8(hotClasses) {
+			if loadPtr(s.hotSlot(c)) != 0 {
+				n[c]++
+			}
+		}
+	})
 }
 
 // Close ends this life of the allocator: everything is unmapped, live blocks

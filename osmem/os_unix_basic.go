@@ -5,21 +5,21 @@ package osmem
 import (
 	"errors"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
-// noReserve: these systems do not count untouched memory, or have no flag for it.
+// noReserve: what these systems count as committed they refuse with an error,
+// rather than by a fault later.
 const noReserve = 0
 
-// sysAdvise knows DontNeed. What madvise calls so may keep the contents on these
-// systems; fresh memory over the old is zero on all of them.
+// sysKeepsAddresses: the Go heap and the system's mappings share address space.
+func sysKeepsAddresses() bool { return true }
+
+// sysAdvise knows DontNeed. What madvise calls so may keep the contents here.
 func sysAdvise(p unsafe.Pointer, size int, a Advice) error {
 	if a != DontNeed {
 		return errors.ErrUnsupported
 	}
-	_, err := mmap(p, size, readWrite, unix.MAP_FIXED)
-	return err
+	return renew(p, size, readWrite)
 }
 
 func sysRemap(unsafe.Pointer, int, int, bool) (unsafe.Pointer, error) {

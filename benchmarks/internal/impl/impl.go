@@ -1,0 +1,66 @@
+// Package impl is what the benchmarks compare: one small interface, and the
+// allocators behind it.
+package impl
+
+import "unsafe"
+
+// Impl is an allocator in use.
+type Impl interface {
+	// Worker returns the allocator for the use of one goroutine. Blocks may be
+	// freed through any worker.
+	Worker() Worker
+	// Mapped returns the bytes that the allocator has from the system, or the
+	// most it has had where it remembers that; 0 where it is not known. It may
+	// be called at any time, and costs microseconds.
+	Mapped() uint64
+	// LiveBlocks returns the number of blocks not yet freed, or -1 where the
+	// allocator does not know.
+	LiveBlocks() int
+	// Calls returns how often the allocator has asked the system, or nil where
+	// it is not known.
+	Calls() *Calls
+}
+
+// Worker allocates and frees for one goroutine. Size 0 may give nil, and nil may
+// be given back.
+type Worker interface {
+	Malloc(size int) (unsafe.Pointer, error)
+	// Calloc returns zeroed memory.
+	Calloc(size int) (unsafe.Pointer, error)
+	// AlignedMalloc returns a block at a multiple of align.
+	AlignedMalloc(size, align int) (unsafe.Pointer, error)
+	// Realloc changes the size of p, a block of old bytes.
+	Realloc(p unsafe.Pointer, old, size int) (unsafe.Pointer, error)
+	Free(p unsafe.Pointer) error
+	// Release ends the worker's use.
+	Release()
+}
+
+// Calls counts requests to the operating system since the allocator was made.
+type Calls struct {
+	Map   uint64 `json:"map"`   // memory or address space obtained
+	Unmap uint64 `json:"unmap"` // given back
+	Other uint64 `json:"other"` // protection, advice, remapping
+}
+
+// Info describes an allocator.
+type Info struct {
+	Name string
+	// Align is what every address is a multiple of, whatever the size.
+	Align int
+	// GoHeap tells that blocks are the collector's: whoever holds one must hold
+	// it where the collector looks.
+	GoHeap bool
+	// New makes an allocator for that many goroutines at once.
+	New func(goroutines int) Impl
+}
+
+// All returns the allocators, in the order in which tables show them.
+func All() []Info {
+	return []Info{
+		{Name: "pymalloc", Align: 16, New: newPymalloc},
+		{Name: "pymalloc-heap", Align: 16, New: newPymallocHeap},
+		{Name: "goheap", Align: 1, GoHeap: true, New: newGoHeap},
+		{Name: "modernc", Align: 2 * int(unsafe.Sizeof(uintptr(0))), New: newModernc},
+	}
+}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package proc
+
+// Read returns the usage now: nothing is known here.
+func Read() Usage { return Usage{} }

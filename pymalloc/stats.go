@@ -1,0 +1,261 @@
+package pymalloc
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/pyarena/pyarena/internal/addrmap"
+	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/internal/pool"
+	"github.com/pyarena/pyarena/internal/shard"
+	"github.com/pyarena/pyarena/internal/sizeclass"
+)
+
+// Stats is a picture of an allocator. While other goroutines allocate and free,
+// each figure is that of some moment of the call; the parts of MappedBytes add
+// up all the same.
+type Stats struct {
+	// MappedBytes is the memory that is mapped for blocks: arenas and huge
+	// mappings. It is 0 when all is freed and trimmed. It is the sum of Parts.
+	MappedBytes uint64
+	// RetainedBytes is the part of it in arenas and mappings without a block.
+	RetainedBytes uint64
+	// InUseBytes is the size of all live blocks, as UnsafeUsableSize has it.
+	InUseBytes uint64
+	// LiveBlocks is the number of live blocks.
+	LiveBlocks uint64
+	// HighWaterBytes is the most that MappedBytes has been.
+	HighWaterBytes uint64
+	// MetadataBytes is the memory of tables that stay: arena map, pool numbers,
+	// shards, slots. All but the slots is the process's, shared by all allocators.
+	MetadataBytes uint64
+	// KeptAddressBytes is the address space of former arenas of the process that
+	// is kept inaccessible; it takes no memory.
+	KeptAddressBytes uint64
+
+	Arenas  ArenaStats
+	Pools   PoolStats
+	Classes []ClassStats // those with a pool, smallest first
+	Runs    LargeStats   // blocks above the largest class, up to half an arena
+	Huge    LargeStats   // blocks above half an arena
+	Parts   Parts
+
+	// UnmapRefusals counts how often the system refused to take memory back,
+	// which is tried again (vm.max_map_count on Linux).
+	UnmapRefusals uint64
+}
+
+// ArenaStats counts arenas.
+type ArenaStats struct {
+	Current   uint64
+	Free      uint64 // of them without a block, to be given back
+	Total     uint64 // mapped so far
+	Reclaimed uint64 // given back so far
+	HighWater uint64 // most at once
+	Bytes     uint64 // of one
+}
+
+// PoolStats counts pools by state.
+type PoolStats struct {
+	Used      uint64 // owned by a shard, with free blocks
+	Full      uint64 // owned by a shard, without
+	Empty     uint64 // without a live block, kept for the next use
+	Shared    uint64 // nobody's, with free blocks: in usedpools
+	Abandoned uint64 // nobody's, full until its blocks are freed
+}
+
+// ClassStats is one size class.
+type ClassStats struct {
+	Class     int
+	Size      uint64 // bytes of a block
+	Pools     uint64
+	Live      uint64 // blocks in use
+	Available uint64 // blocks to be handed out before a new pool is needed
+}
+
+// LargeStats counts large blocks.
+type LargeStats struct {
+	Blocks uint64
+	Bytes  uint64 // usable
+}
+
+// Parts is what MappedBytes is made of, in bytes.
+type Parts struct {
+	Blocks       uint64 // live blocks in pools
+	Available    uint64 // blocks of pools that are not in use
+	UnusedPools  uint64 // units of no pool, and pools without a live block
+	Headers      uint64 // arena and pool headers
+	Quantization uint64 // rests of pools and runs that hold no block
+	Runs         uint64 // large runs
+	Huge         uint64 // huge mappings
+	Retained     uint64 // free huge mappings, and arenas whose unmapping was refused
+}
+
+// Sum returns the sum of all parts.
+func (p Parts) Sum() uint64 {
+	return p.Blocks + p.Available + p.UnusedPools + p.Headers + p.Quantization + p.Runs + p.Huge + p.Retained
+}
+
+// Stats returns a picture of the allocator. It looks at every pool, some
+// nanoseconds each, and holds the lock that new pools are taken under.
+func (a *Allocator) Stats() Stats {
+	var s Stats
+	s.MetadataBytes = addrmap.MetadataBytes() + arena.TableBytes() + shard.TableBytes()
+	s.KeptAddressBytes = arena.KeptBytes()
+	t := a.table.Load()
+	if t == nil {
+		return s
+	}
+	s.MetadataBytes += t.SlotBytes()
+	g := &t.Arenas.Geometry
+	unit := uint64(g.UnitBytes)
+	var classes [sizeclass.Count]ClassStats
+	census := t.Arenas.Visit(func(h *pool.Header) { s.addPool(h, unit, &classes) })
+	var hot [sizeclass.Count]int
+	t.HotBlocks(&hot)
+	for c, cs := range classes {
+		n := min(uint64(hot[c]), cs.Live)
+		cs.Live -= n
+		cs.Available += n
+		bytes := n * uint64(sizeclass.Size(uint8(c)))
+		s.LiveBlocks -= n
+		s.InUseBytes -= bytes
+		s.Parts.Blocks -= bytes
+		s.Parts.Available += bytes
+		if cs.Pools > 0 {
+			cs.Class, cs.Size = c, uint64(sizeclass.Size(uint8(c)))
+			s.Classes = append(s.Classes, cs)
+		}
+	}
+	arenas := &t.Arenas.Counts
+	s.Arenas = ArenaStats{
+		Current: uint64(census.Arenas), Free: uint64(census.Free), Bytes: uint64(g.Bytes),
+		Total: arenas.Mapped.Load(), Reclaimed: arenas.Unmapped.Load(), HighWater: arenas.HighWater.Load(),
+	}
+	s.Parts.Headers = uint64(census.Arenas*g.HeaderUnits) * unit
+	s.Parts.UnusedPools += uint64(census.FreeUnits) * unit
+
+	huge := t.Large.Totals()
+	s.Huge = LargeStats{uint64(huge.Blocks), huge.Bytes}
+	s.Parts.Huge = huge.Bytes
+	s.Parts.Retained = huge.Retained + uint64(census.Refused*g.Bytes)
+	s.InUseBytes += s.Huge.Bytes
+	s.LiveBlocks += s.Huge.Blocks
+
+	s.MappedBytes = s.Parts.Sum()
+	s.RetainedBytes = s.Parts.Retained + uint64(census.Free*g.Bytes)
+	s.HighWaterBytes = max(t.Budget.High.Load(), s.MappedBytes)
+	s.UnmapRefusals = arenas.Refusals.Load() + t.Large.Refusals.Load()
+	return s
+}
+
+// addPool adds a pool or run. The owner may be at work on it: the available
+// blocks and the rest are what its other parts leave.
+func (s *Stats) addPool(h *pool.Header, unit uint64, classes *[sizeclass.Count]ClassStats) {
+	all := uint64(h.Units()) * unit
+	w := h.Word()
+	if w.Owner() == pool.Run {
+		usable := min(uint64(h.Usable()), all)
+		s.Runs.Blocks++
+		s.Runs.Bytes += usable
+		s.LiveBlocks++
+		s.InUseBytes += usable
+		s.Parts.Runs += usable
+		s.Parts.Quantization += all - usable
+		return
+	}
+	size, blocks := uint64(h.Size()), uint64(h.Blocks())
+	if w.Owner() == pool.Free || size == 0 || size*blocks > all {
+		s.Pools.Empty++
+		s.Parts.UnusedPools += all
+		return
+	}
+	live := min(uint64(h.InUse()), blocks)
+	c := &classes[sizeclass.Of(int(size))]
+	c.Pools++
+	c.Live += live
+	c.Available += blocks - live
+	s.LiveBlocks += live
+	s.InUseBytes += live * size
+	switch {
+	case w.Owner() == pool.Abandoned:
+		s.Pools.Abandoned++
+	case w.Owner() == pool.Shared || w.Owner() == pool.Hand:
+		s.Pools.Shared++
+	case live == 0:
+		s.Pools.Empty++
+	case live == blocks:
+		s.Pools.Full++
+	default:
+		s.Pools.Used++
+	}
+	s.Parts.Blocks += live * size
+	s.Parts.Available += (blocks - live) * size
+	s.Parts.Quantization += all - blocks*size
+}
+
+// WriteTo writes the picture for people, in the form of CPython's
+// sys._debugmallocstats.
+func (s Stats) WriteTo(w io.Writer) (int64, error) {
+	out := &countingWriter{w: w}
+	fmt.Fprintf(out, "Small block threshold = %d, in %d size classes.\n\n", sizeclass.Max, sizeclass.Count)
+	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "class\tsize\tpools\tblocks in use\tavail blocks\t")
+	fmt.Fprintln(tw, "-----\t----\t-----\t-------------\t------------\t")
+	for _, c := range s.Classes {
+		fmt.Fprintf(tw, "%d\t%d\t%d\t%d\t%d\t\n", c.Class, c.Size, c.Pools, c.Live, c.Available)
+	}
+	_ = tw.Flush() // errors are kept by out
+	line := func(name string, n uint64) { fmt.Fprintf(out, "%-42s = %20s\n", name, humanize.Comma(int64(n))) }
+	fmt.Fprintln(out)
+	line("# arenas allocated total", s.Arenas.Total)
+	line("# arenas reclaimed", s.Arenas.Reclaimed)
+	line("# arenas highwater mark", s.Arenas.HighWater)
+	line("# arenas allocated current", s.Arenas.Current)
+	line("# unmappings refused", s.UnmapRefusals)
+	fmt.Fprintf(out, "%d arenas * %d bytes/arena, pools: %d used, %d full, %d empty, %d shared, %d abandoned\n\n",
+		s.Arenas.Current, s.Arenas.Bytes, s.Pools.Used, s.Pools.Full, s.Pools.Empty, s.Pools.Shared, s.Pools.Abandoned)
+	part := func(name string, n uint64) {
+		fmt.Fprintf(out, "%-42s = %20s  %9s\n", name, humanize.Comma(int64(n)), humanize.IBytes(n))
+	}
+	part("# bytes in allocated blocks", s.Parts.Blocks)
+	part("# bytes in available blocks", s.Parts.Available)
+	part("# bytes in unused pools", s.Parts.UnusedPools)
+	part("# bytes lost to arena and pool headers", s.Parts.Headers)
+	part("# bytes lost to quantization", s.Parts.Quantization)
+	part("# bytes lost to arena alignment", 0)
+	part("# bytes in large runs", s.Parts.Runs)
+	part("# bytes in huge mappings", s.Parts.Huge)
+	part("# bytes in free mappings", s.Parts.Retained)
+	part("Total", s.MappedBytes)
+	part("# bytes of tables", s.MetadataBytes)
+	return out.n, out.err
+}
+
+// String returns what WriteTo writes.
+func (s Stats) String() string {
+	var b strings.Builder
+	_, _ = s.WriteTo(&b) // never fails
+	return b.String()
+}
+
+// countingWriter counts, and keeps the first error.
+type countingWriter struct {
+	w   io.Writer
+	n   int64
+	err error
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	c.err = err
+	return n, err
+}
