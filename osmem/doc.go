@@ -36,8 +36,10 @@
 //
 // Sizes are in bytes and are rounded up to whole pages; addresses given must be
 // multiples of [PageSize]. Any goroutine may call any function at any time, but
-// not while it is pinned to its P; that two of them do not use one region at
-// odds with each other is the callers' affair.
+// not while it is pinned to its P. A range must be wholly the caller's, in the
+// state that the function starts from, and not be changed by two goroutines at
+// once: systems do not check this, and what lies beyond a region may be the
+// program's own heap.
 //
 // A refusal is an [*Error] that wraps the system's cause, [ErrInvalid] for
 // arguments that no system is asked about, or [errors.ErrUnsupported]. A refused

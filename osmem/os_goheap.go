@@ -5,6 +5,8 @@ package osmem
 import (
 	"cmp"
 	"errors"
+	"math/bits"
+	"runtime"
 	"slices"
 	"sync"
 	"unsafe"
@@ -14,12 +16,14 @@ import (
 // hooks and tests.
 var ErrNoMemory = errors.New("out of memory")
 
-// maxBytes bounds one region: the Go heap ends the process, or panics, where a
-// system would refuse. 32-bit address spaces and wasm's memory end at 4 GiB.
-const (
-	wide     = ^uint(0) >> 63
-	maxBytes = 1 << (30 + 4*wide)
-)
+// maxBytes bounds one region, for the Go heap panics or ends the process where a
+// system would refuse: 16 GiB, and 1 GiB where address space ends at 4 GiB.
+func maxBytes() int {
+	if bits.UintSize == 32 || runtime.GOARCH == "wasm" {
+		return 1 << 30
+	}
+	return 1 << (bits.UintSize/2 + 2)
+}
 
 // regions holds what is not released, sorted by address; no two overlap. Each
 // part of a region keeps all its memory alive, so that memory is the garbage
@@ -40,7 +44,7 @@ func sysKeepsAddresses() bool { return false }
 func sysReserve(size int) (unsafe.Pointer, error) { return sysMapAligned(size, pageSize, false) }
 
 func sysMapAligned(size, align int, _ bool) (unsafe.Pointer, error) {
-	if size > maxBytes-align {
+	if align > maxBytes() || size > maxBytes()-align {
 		return nil, ErrNoMemory
 	}
 	mem := make([]byte, size+align)

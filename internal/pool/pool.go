@@ -347,7 +347,7 @@ func (h *Header) WasBlock(p unsafe.Pointer) bool {
 func (h *Header) Place(number, start uint32, units int, clean bool) {
 	h.word.Store(uint64(makeWord(Free, 0, 0, 0)))
 	h.number, h.start, h.start2, h.units, h.clean, h.usable = number, start, start, uint32(units), clean, 0
-	h.trip, h.listed = Never, false
+	h.trip, h.listed, h.Next = Never, false, nil
 	store(&h.blocks, 0)
 	h.empty()
 }

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/pyarena/pyarena/benchmarks/internal/impl"
+	"github.com/pyarena/pyarena/benchmarks/internal/replay"
+	"github.com/pyarena/pyarena/benchmarks/internal/report"
+	"github.com/pyarena/pyarena/benchmarks/internal/trace"
+)
+
+const (
+	suffix     = ".trace.gz"
+	quickLimit = 200_000 // records
+)
+
+// comparison is what the flags ask for.
+type comparison struct {
+	traces []string // files
+	impls  []impl.Info
+	rounds int
+	limit  int // records of each trace; 0 for all
+	json   string
+}
+
+// compare is the main command.
+func compare(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	c, err := parseCompare(args, stderr)
+	if err != nil {
+		return err
+	}
+	r, err := c.run(ctx, newProgress(stderr, len(c.traces)*len(c.impls)*(1+c.rounds)))
+	if err != nil {
+		return err
+	}
+	if err := r.WriteText(stdout); err != nil {
+		return err
+	}
+	if c.json != "" {
+		if err := writeFile(c.json, r.WriteJSON); err != nil {
+			return err
+		}
+	}
+	return failures(r)
+}
+
+func parseCompare(args []string, stderr io.Writer) (*comparison, error) {
+	c := new(comparison)
+	f := flag.NewFlagSet("benchmarks", flag.ContinueOnError)
+	dir := f.String("traces", "testdata", "replay all NAME"+suffix+" in this `directory`")
+	quick := f.Bool("quick", false, fmt.Sprintf("one round of the first %d records of each trace", quickLimit))
+	traceRE := f.String("trace", "", "only traces whose names match this `regexp`")
+	implRE := f.String("impl", "", "only implementations whose names match this `regexp`")
+	f.IntVar(&c.rounds, "rounds", 7, "timed rounds")
+	f.StringVar(&c.json, "json", "", "write the figures to this `file`, too")
+	if err := parse(f, args, stderr); err != nil {
+		return nil, err
+	}
+	if *quick {
+		c.rounds, c.limit = 1, quickLimit
+	}
+	if c.rounds < 1 {
+		return nil, usageError{fmt.Errorf("-rounds is %d, want at least 1", c.rounds)}
+	}
+	traces, err := regexp.Compile(*traceRE)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	impls, err := regexp.Compile(*implRE)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	files, err := filepath.Glob(filepath.Join(*dir, "*"+suffix))
+	if err != nil {
+		return nil, usageError{err}
+	}
+	for _, file := range files {
+		if traces.MatchString(nameOf(file)) {
+			c.traces = append(c.traces, file)
+		}
+	}
+	for _, in := range implementations {
+		if impls.MatchString(in.Name) {
+			c.impls = append(c.impls, in)
+		}
+	}
+	if len(c.traces) == 0 || len(c.impls) == 0 {
+		return nil, usageError{fmt.Errorf("%d traces in %s and %d implementations match, want at least one of each", len(c.traces), *dir, len(c.impls))}
+	}
+	return c, nil
+}
+
+func nameOf(file string) string { return strings.TrimSuffix(filepath.Base(file), suffix) }
+
+// run measures, one trace after another.
+func (c *comparison) run(ctx context.Context, p *progress) (*report.Report, error) {
+	defer p.close()
+	begun := time.Now()
+	r := &report.Report{
+		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
+		Procs: runtime.GOMAXPROCS(0), Rounds: c.rounds,
+	}
+	dir, err := os.MkdirTemp("", "pyarena-benchmarks-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	for _, file := range c.traces {
+		p.show("reading " + file)
+		t, err := c.replayTrace(ctx, file, filepath.Join(dir, "plan"), p)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		r.Traces = append(r.Traces, *t)
+	}
+	r.Seconds = time.Since(begun).Seconds()
+	return r, nil
+}
+
+// replayTrace checks each implementation once, and then lets those that passed
+// take turns for the timed rounds.
+func (c *comparison) replayTrace(ctx context.Context, file, planFile string, p *progress) (*report.Trace, error) {
+	plan, err := readTrace(file, c.limit)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeFile(planFile, plan.Save); err != nil {
+		return nil, err
+	}
+	t := &report.Trace{
+		Name: nameOf(file), Program: plan.Program, Records: plan.Records, Threads: len(plan.Threads),
+		PeakBytes: plan.PeakBytes, PeakBlocks: plan.PeakBlocks,
+	}
+	plan = nil // it is large, and the processes read the file
+	for _, in := range c.impls {
+		t.Rows = append(t.Rows, report.Row{Impl: in.Name})
+	}
+	for round := range c.rounds + 1 {
+		for i := range t.Rows {
+			if err := measureRow(ctx, t, &t.Rows[i], planFile, round, p); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t, nil
+}
+
+// measureRow adds a round to a row: round 0 is the checked one.
+func measureRow(ctx context.Context, t *report.Trace, row *report.Row, planFile string, round int, p *progress) error {
+	what := fmt.Sprintf("%s  %s  ", t.Name, row.Impl)
+	if round == 0 {
+		what += "checking contents"
+	} else {
+		what += fmt.Sprintf("round %d", round)
+	}
+	if row.Error != "" {
+		p.step(what, "left out")
+		return nil
+	}
+	p.show(what)
+	m, err := measureApart(ctx, planFile, row.Impl, round == 0)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		row.Error = err.Error()
+		p.step(what, "FAILED")
+	case m.Memory != nil:
+		row.Memory = *m.Memory
+		p.step(what, "good")
+	default:
+		row.Timings = append(row.Timings, *m.Timing)
+		p.step(what, m.Timing.Elapsed.Round(time.Millisecond).String())
+	}
+	return nil
+}
+
+func readTrace(file string, limit int) (*replay.Plan, error) {
+	in, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	r, err := trace.NewReader(in)
+	if err != nil {
+		return nil, err
+	}
+	return replay.Build(r, limit)
+}
+
+// writeFile creates a file and lets write fill it.
+func writeFile(name string, write func(io.Writer) error) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+// failures returns what went wrong, in one error.
+func failures(r *report.Report) error {
+	var errs []error
+	for _, t := range r.Traces {
+		for _, row := range t.Rows {
+			if row.Error != "" {
+				errs = append(errs, fmt.Errorf("%s: %s", t.Name, row.Error))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

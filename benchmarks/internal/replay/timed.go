@@ -1,0 +1,131 @@
+package replay
+
+import (
+	"encoding/binary"
+	"runtime"
+	"runtime/metrics"
+	"time"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/benchmarks/internal/impl"
+	"github.com/pyarena/pyarena/benchmarks/internal/proc"
+	"github.com/pyarena/pyarena/benchmarks/internal/trace"
+)
+
+// Timing is what a replay against the clock took.
+type Timing struct {
+	Elapsed  time.Duration `json:"elapsed_ns"`
+	GCCycles uint64        `json:"gc_cycles"` // those that ended
+	GCCPU    float64       `json:"gc_cpu_s"`  // of those
+	Faults   uint64        `json:"faults"`
+	Calls    *impl.Calls   `json:"calls,omitempty"`
+}
+
+// Time replays a plan against the clock. Of each block only the first 8 bytes
+// are written, when it is new or resized, and read before it is resized or freed
+// (the first byte of a smaller one). Blocks that the trace leaves live stay so.
+func Time(p *Plan, info impl.Info) (Timing, error) {
+	r, err := newRun(p, info)
+	if err != nil {
+		return Timing{}, err
+	}
+	r.impl = info.New(len(p.Threads))
+	var gc gcUsage
+	var faults uint64
+	begin := func() { gc, faults = readGC(), proc.Read().Faults }
+	elapsed, err := r.all(begin, r.timedThread)
+	now := readGC()
+	t := Timing{
+		Elapsed:  elapsed,
+		GCCycles: now.cycles - gc.cycles,
+		GCCPU:    now.cpu - gc.cpu,
+		Faults:   proc.Read().Faults - faults,
+		Calls:    r.impl.Calls(),
+	}
+	runtime.KeepAlive(r.table)
+	return t, err
+}
+
+func (r *run) timedThread(t Thread, w impl.Worker) error {
+	for i := range t.Ops {
+		op := &t.Ops[i]
+		if !r.wait(op) {
+			return nil
+		}
+		if err := timedOp(w, op, &r.table[op.Slot]); err != nil {
+			return r.errorAt(t, i, err)
+		}
+		r.pass(op)
+	}
+	return nil
+}
+
+// timedOp runs an op on the block whose pointer is at slot.
+func timedOp(w impl.Worker, op *Op, slot *unsafe.Pointer) (err error) {
+	p := *slot
+	switch op.Kind {
+	case trace.Free:
+		if !holdsMark(p, op.Slot, op.Old) {
+			return errContent
+		}
+		*slot = nil
+		return w.Free(p)
+	case trace.Realloc:
+		if !holdsMark(p, op.Slot, op.Old) {
+			return errContent
+		}
+		p, err = w.Realloc(p, int(op.Old), int(op.Size))
+	case trace.Calloc:
+		p, err = w.Calloc(int(op.Size))
+	case trace.AllocAligned:
+		p, err = w.AlignedMalloc(int(op.Size), 1<<op.Log)
+	default:
+		p, err = w.Malloc(int(op.Size))
+	}
+	if err != nil {
+		return err
+	}
+	*slot = p
+	if op.Size == 0 {
+		return nil
+	}
+	if p == nil {
+		return errNil
+	}
+	mark(p, op.Slot, op.Size)
+	return nil
+}
+
+func markOf(slot uint32) uint64 { return (uint64(slot) + 1) * 0x9e3779b97f4a7c15 }
+
+// mark writes the begin of a block.
+func mark(p unsafe.Pointer, slot, size uint32) {
+	if size >= 8 {
+		binary.LittleEndian.PutUint64(unsafe.Slice((*byte)(p), 8), markOf(slot))
+	} else {
+		*(*byte)(p) = byte(markOf(slot))
+	}
+}
+
+// holdsMark tells whether the begin of a block is as it was written.
+func holdsMark(p unsafe.Pointer, slot, size uint32) bool {
+	switch {
+	case size >= 8:
+		return binary.LittleEndian.Uint64(unsafe.Slice((*byte)(p), 8)) == markOf(slot)
+	case size > 0:
+		return *(*byte)(p) == byte(markOf(slot))
+	}
+	return true
+}
+
+// gcUsage is the work of the collector so far; cpu is that of finished cycles.
+type gcUsage struct {
+	cycles uint64
+	cpu    float64 // seconds
+}
+
+func readGC() gcUsage {
+	s := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/cpu/classes/gc/total:cpu-seconds"}}
+	metrics.Read(s)
+	return gcUsage{s[0].Value.Uint64(), s[1].Value.Float64()}
+}

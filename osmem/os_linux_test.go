@@ -1,0 +1,167 @@
+//go:build linux && !pymalloc_goheap
+
+package osmem
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+)
+
+func TestKeepsAddresses(t *testing.T) {
+	heap := uint64(uintptr(unsafe.Pointer(new([64]byte))))
+	p, err := Reserve(pageSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapped := uint64(uintptr(p))
+	if err := Release(p, pageSize); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("heap at %#x, mappings at %#x, KeepsAddresses() = %v", heap, mapped, KeepsAddresses())
+	const terabyte = 1 << 40
+	if !KeepsAddresses() && (mapped < heap || mapped-heap < terabyte) {
+		t.Errorf("addresses are given back, with the heap at %#x and mappings at %#x", heap, mapped)
+	}
+	if runtime.GOARCH == "amd64" && mapped>>40 == 0x7f && KeepsAddresses() {
+		t.Errorf("addresses are kept, with mappings at %#x", mapped)
+	}
+}
+
+// TestNeighboursMerge: arenas that adjoin share one mapping.
+func TestNeighboursMerge(t *testing.T) {
+	const arenas, arenaBytes = 64, 1 << 20
+	before := len(mapsLines(t))
+	var all []unsafe.Pointer
+	for range arenas {
+		p, err := MapAligned(arenaBytes, arenaBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if n := len(mapsLines(t)) - before; n > arenas/4 {
+		t.Errorf("%d arenas took %d mappings", arenas, n)
+	}
+	for _, p := range all {
+		if err := Release(p, arenaBytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func mapsLines(t *testing.T) []string {
+	b, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Skip(err)
+	}
+	return strings.Split(strings.TrimSpace(string(b)), "\n")
+}
+
+// TestMappingLimit runs mappingLimit in a process of its own, because the runtime
+// too gets no mappings at the limit.
+func TestMappingLimit(t *testing.T) {
+	const childEnv = "OSMEM_TEST_MAPPING_LIMIT"
+	if os.Getenv(childEnv) != "" {
+		mappingLimit(t)
+		return
+	}
+	b, err := os.ReadFile("/proc/sys/vm/max_map_count")
+	limit, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || limit == 0 || limit > 1<<17 {
+		t.Skipf("the limit of mappings is %d (%v)", limit, err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestMappingLimit$", "-test.v")
+	cmd.Env = append(os.Environ(), childEnv+"=1", "GOGC=off")
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// mappingLimit uses up all mappings, and looks that nothing is lost then and that
+// all works again afterwards.
+func mappingLimit(t *testing.T) {
+	const mib = 1 << 20
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole, err := MapAligned(8*mib, mib)
+	must(err)
+	spare, err := MapAligned(4*mib, mib)
+	must(err)
+	must(Protect(spare, 4*mib, ReadOnly)) // a mapping of its own
+	bytesAt(whole, 8*mib)[5*mib] = 1
+	size := 1 << 17 * pageSize
+	filler, err := Reserve(size)
+	must(err)
+	var mapped []unsafe.Pointer // allocated here: at the limit nothing should be
+	mapped = make([]unsafe.Pointer, 0, 64)
+	var got [6]error
+
+	var at int
+	for at = 0; at < size && err == nil; at += 2 * pageSize {
+		err = Commit(unsafe.Add(filler, at), pageSize)
+	}
+	got[0] = err
+	got[1] = Release(unsafe.Add(whole, 4*mib), mib) // a hole
+	got[2] = Protect(unsafe.Add(whole, 2*mib), mib, ReadOnly)
+	got[3] = Decommit(unsafe.Add(whole, 2*mib), mib)
+	got[4] = leftovers.add(unsafe.Add(spare, mib), mib)
+	kept := leftovers.n.Load()
+	_, got[5] = MapAligned(mib, 64*mib) // not before the leftovers are gone
+	stillKept := leftovers.n.Load()
+
+	must(Release(filler, size))
+	for i, err := range got {
+		if !errors.Is(err, ErrNoMemory) {
+			t.Errorf("refusal %d is %v, want ErrNoMemory", i, err)
+		}
+	}
+	if kept != 1 || stillKept != 1 {
+		t.Errorf("%d, then %d leftovers; want 1 and 1", kept, stillKept)
+	}
+	if b := bytesAt(whole, 8*mib); b[5*mib] != 1 || b[4*mib] != 0 {
+		t.Error("contents were lost at the limit")
+	}
+	for range 8 {
+		p, err := MapAligned(mib, 64*mib)
+		must(err)
+		mapped = append(mapped, p)
+	}
+	if n := leftovers.n.Load(); n != 0 {
+		t.Errorf("%d leftovers, want 0", n)
+	}
+	for _, line := range mapsLines(t) {
+		from, to, _ := strings.Cut(strings.Fields(line)[0], "-")
+		lo, _ := strconv.ParseUint(from, 16, 64)
+		hi, _ := strconv.ParseUint(to, 16, 64)
+		gone := uint64(uintptr(spare)) + mib
+		if lo <= gone && gone < hi && !within(mapped, gone) {
+			t.Errorf("what was left over at %#x is still mapped: %s", gone, line)
+		}
+	}
+	for _, p := range mapped {
+		must(Release(p, mib))
+	}
+	must(Release(unsafe.Add(whole, 4*mib), mib))
+	must(Release(whole, 4*mib))
+	must(Release(unsafe.Add(whole, 5*mib), 3*mib))
+}
+
+func within(mapped []unsafe.Pointer, at uint64) bool {
+	for _, p := range mapped {
+		if base := uint64(uintptr(p)); base <= at && at < base+1<<20 {
+			return true
+		}
+	}
+	return false
+}
