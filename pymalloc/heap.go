@@ -15,8 +15,9 @@ import (
 // and outlive the heap.
 //
 // Release a heap when its goroutine is done with it; one that is dropped without
-// is released when the collector finds it. After Release, and after Close of the
-// allocator, its methods return [ErrReleased].
+// is released when the collector finds it. A released heap still frees, but does
+// not allocate: that returns [ErrReleased]. So does a heap of an allocator that
+// was closed, whose blocks are gone.
 type Heap struct {
 	h    *shard.Heap
 	a    *Allocator

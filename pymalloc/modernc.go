@@ -1,6 +1,10 @@
 package pymalloc
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/addrmap"
+)
 
 // The method set of modernc.org/memory: slices and addresses in place of
 // pointers. A program that uses that package changes the import and nothing
@@ -23,9 +27,14 @@ func pointerOf(b []byte) unsafe.Pointer {
 	return unsafe.Pointer(unsafe.SliceData(b))
 }
 
-// pointerAt returns the address p as a pointer. It is no pointer into the Go
-// heap.
-func pointerAt(p uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&p)) }
+// pointerAt returns the address p as a pointer, if it lies in memory of an
+// allocator, or nil: the runtime does not bear every number in a pointer.
+func pointerAt(p uintptr) unsafe.Pointer {
+	if addrmap.Load(p).Kind() == addrmap.None {
+		return nil
+	}
+	return *(*unsafe.Pointer)(unsafe.Pointer(&p))
+}
 
 // Malloc returns a block as a slice of length size, not initialised; its
 // capacity is the usable size of the block. Malloc(0) returns nil, nil; a
@@ -66,12 +75,22 @@ func (a *Allocator) UintptrCalloc(size int) (uintptr, error) {
 
 // UintptrRealloc is UnsafeRealloc with addresses.
 func (a *Allocator) UintptrRealloc(p uintptr, size int) (uintptr, error) {
-	q, err := a.realloc("UintptrRealloc", nil, pointerAt(p), size)
+	at := pointerAt(p)
+	if at == nil && p != 0 {
+		return 0, &PointerError{"UintptrRealloc", p, ErrNotOwned}
+	}
+	q, err := a.realloc("UintptrRealloc", nil, at, size)
 	return uintptr(q), err
 }
 
 // UintptrFree is UnsafeFree with an address.
-func (a *Allocator) UintptrFree(p uintptr) error { return a.UnsafeFree(pointerAt(p)) }
+func (a *Allocator) UintptrFree(p uintptr) error {
+	at := pointerAt(p)
+	if at == nil && p != 0 {
+		return &PointerError{"UintptrFree", p, ErrNotOwned}
+	}
+	return a.UnsafeFree(at)
+}
 
 // UsableSize is [UnsafeUsableSize] of the block that begins at p.
 func UsableSize(p *byte) int { return UnsafeUsableSize(unsafe.Pointer(p)) }

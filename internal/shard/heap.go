@@ -81,3 +81,10 @@ func (hp *Heap) Release() {
 		t.arm()
 	}
 }
+
+// HeapCount returns the number of heaps that were not released. It is for tests.
+func (t *Table) HeapCount() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.heaps)
+}

@@ -217,6 +217,9 @@ func (t *Table) install(hp *Heap, token int) error {
 	}
 	to := (*atomic.Pointer[Shard])(nil)
 	if hp != nil {
+		if _, live := t.heaps[hp]; !live {
+			return arena.ErrClosed // released
+		}
 		to = &hp.shard
 	} else {
 		i := slotIndex(token, int(t.view.n.Load()))
