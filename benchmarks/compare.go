@@ -22,14 +22,19 @@ import (
 const (
 	suffix     = ".trace.gz"
 	quickLimit = 200_000 // records
+
+	// Rounds of a trace when the time decides.
+	minRounds = 3
+	maxRounds = 15
 )
 
 // comparison is what the flags ask for.
 type comparison struct {
 	traces []string // files
 	impls  []impl.Info
-	rounds int
-	limit  int // records of each trace; 0 for all
+	rounds int           // timed, of each trace; 0 for what time allows
+	time   time.Duration // that all should take; 0 if rounds says
+	limit  int           // records of each trace; 0 for all
 	json   string
 }
 
@@ -39,7 +44,7 @@ func compare(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
-	r, err := c.run(ctx, newProgress(stderr, len(c.traces)*len(c.impls)*(1+c.rounds)))
+	r, err := c.run(ctx, newProgress(stderr, c.time))
 	if err != nil {
 		return err
 	}
@@ -61,7 +66,8 @@ func parseCompare(args []string, stderr io.Writer) (*comparison, error) {
 	quick := f.Bool("quick", false, fmt.Sprintf("one round of the first %d records of each trace", quickLimit))
 	traceRE := f.String("trace", "", "only traces whose names match this `regexp`")
 	implRE := f.String("impl", "", "only implementations whose names match this `regexp`")
-	f.IntVar(&c.rounds, "rounds", 7, "timed rounds")
+	f.IntVar(&c.rounds, "rounds", 0, fmt.Sprintf("timed `rounds` of each trace; 0 for %d to %d, as -time allows", minRounds, maxRounds))
+	f.DurationVar(&c.time, "time", time.Minute, "how long to take in all, about")
 	f.StringVar(&c.json, "json", "", "write the figures to this `file`, too")
 	if err := parse(f, args, stderr); err != nil {
 		return nil, err
@@ -69,8 +75,11 @@ func parseCompare(args []string, stderr io.Writer) (*comparison, error) {
 	if *quick {
 		c.rounds, c.limit = 1, quickLimit
 	}
-	if c.rounds < 1 {
-		return nil, usageError{fmt.Errorf("-rounds is %d, want at least 1", c.rounds)}
+	if c.rounds < 0 || c.time < 0 {
+		return nil, usageError{fmt.Errorf("-rounds is %d and -time %v, want neither negative", c.rounds, c.time)}
+	}
+	if c.rounds > 0 {
+		c.time = 0
 	}
 	traces, err := regexp.Compile(*traceRE)
 	if err != nil {
@@ -108,16 +117,17 @@ func (c *comparison) run(ctx context.Context, p *progress) (*report.Report, erro
 	begun := time.Now()
 	r := &report.Report{
 		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-		Procs: runtime.GOMAXPROCS(0), Rounds: c.rounds,
+		Procs: runtime.GOMAXPROCS(0),
 	}
 	dir, err := os.MkdirTemp("", "pyarena-benchmarks-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	for _, file := range c.traces {
+	for i, file := range c.traces {
 		p.show("reading " + file)
-		t, err := c.replayTrace(ctx, file, filepath.Join(dir, "plan"), p)
+		share := (c.time - time.Since(begun)) / time.Duration(len(c.traces)-i)
+		t, err := c.replayTrace(ctx, file, filepath.Join(dir, "plan"), time.Now().Add(share), p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
@@ -128,8 +138,8 @@ func (c *comparison) run(ctx context.Context, p *progress) (*report.Report, erro
 }
 
 // replayTrace checks each implementation once, and then lets those that passed
-// take turns for the timed rounds.
-func (c *comparison) replayTrace(ctx context.Context, file, planFile string, p *progress) (*report.Trace, error) {
+// take turns for the timed rounds, until the deadline if the time decides.
+func (c *comparison) replayTrace(ctx context.Context, file, planFile string, deadline time.Time, p *progress) (*report.Trace, error) {
 	plan, err := readTrace(file, c.limit)
 	if err != nil {
 		return nil, err
@@ -145,7 +155,14 @@ func (c *comparison) replayTrace(ctx context.Context, file, planFile string, p *
 	for _, in := range c.impls {
 		t.Rows = append(t.Rows, report.Row{Impl: in.Name})
 	}
-	for round := range c.rounds + 1 {
+	last := c.rounds
+	if last == 0 {
+		last = maxRounds
+	}
+	for round := range last + 1 {
+		if c.rounds == 0 && round > minRounds && time.Now().After(deadline) {
+			break
+		}
 		for i := range t.Rows {
 			if err := measureRow(ctx, t, &t.Rows[i], planFile, round, p); err != nil {
 				return nil, err

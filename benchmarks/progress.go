@@ -10,14 +10,14 @@ import (
 // progress tells how far a comparison is: on a terminal in a line that changes,
 // elsewhere in a line for each step that is done.
 type progress struct {
-	out         io.Writer
-	live        bool
-	done, total int
-	begun       time.Time
+	out    io.Writer
+	live   bool
+	begun  time.Time
+	budget time.Duration // that all should take; 0 if that is not known
 }
 
-func newProgress(out io.Writer, total int) *progress {
-	return &progress{out: out, live: isTerminal(out), total: total, begun: time.Now()}
+func newProgress(out io.Writer, budget time.Duration) *progress {
+	return &progress{out, isTerminal(out), time.Now(), budget}
 }
 
 func isTerminal(out io.Writer) bool {
@@ -34,23 +34,25 @@ const clearLine = "\r\x1b[K"
 
 // show tells what is going on.
 func (p *progress) show(what string) {
-	if !p.live {
-		return
+	if p.live {
+		fmt.Fprintf(p.out, "%s%s %s", clearLine, p.clock(), what)
 	}
-	left := ""
-	if p.done > 0 {
-		d := time.Since(p.begun) / time.Duration(p.done) * time.Duration(p.total-p.done)
-		left = fmt.Sprintf("  (about %v left)", d.Round(time.Second))
-	}
-	fmt.Fprintf(p.out, "%s[%d/%d] %s%s", clearLine, p.done, p.total, what, left)
 }
 
 // step tells that a step is done.
 func (p *progress) step(what, result string) {
-	p.done++
 	if !p.live {
-		fmt.Fprintf(p.out, "[%d/%d] %s: %s\n", p.done, p.total, what, result)
+		fmt.Fprintf(p.out, "%s %s: %s\n", p.clock(), what, result)
 	}
+}
+
+// clock tells how long it has taken, and will.
+func (p *progress) clock() string {
+	s := fmt.Sprintf("%.0f s", time.Since(p.begun).Seconds())
+	if p.budget > 0 {
+		s += fmt.Sprintf(" of about %.0f", p.budget.Seconds())
+	}
+	return "[" + s + "]"
 }
 
 // close leaves the line empty.

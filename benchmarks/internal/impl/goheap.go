@@ -7,9 +7,18 @@ import (
 
 // goHeap is make([]byte, n), and the collector. It holds nothing itself: the
 // caller's table keeps a block alive.
-type goHeap struct{ begun uint64 }
+type goHeap struct {
+	samples []metrics.Sample
+	begun   uint64 // Mapped at the start
+}
 
-func newGoHeap(int) Impl { return &goHeap{mappedByGo()} }
+func newGoHeap(int) Impl {
+	i := &goHeap{samples: []metrics.Sample{
+		{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
+	}}
+	i.begun = i.Mapped()
+	return i
+}
 
 func (*goHeap) Worker() Worker  { return goHeapWorker{} }
 func (*goHeap) LiveBlocks() int { return -1 }
@@ -17,12 +26,10 @@ func (*goHeap) Calls() *Calls   { return nil }
 
 // Mapped is what the whole runtime has got more since the replay began, less
 // what it has given back.
-func (i *goHeap) Mapped() uint64 { return max(mappedByGo(), i.begun) - i.begun }
-
-func mappedByGo() uint64 {
-	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
-	metrics.Read(s)
-	return s[0].Value.Uint64() - s[1].Value.Uint64()
+func (i *goHeap) Mapped() uint64 {
+	metrics.Read(i.samples)
+	now := i.samples[0].Value.Uint64() - i.samples[1].Value.Uint64()
+	return max(now, i.begun) - i.begun
 }
 
 type goHeapWorker struct{}

@@ -9,9 +9,9 @@ type Impl interface {
 	// Worker returns the allocator for the use of one goroutine. Blocks may be
 	// freed through any worker.
 	Worker() Worker
-	// Mapped returns the bytes that the allocator has from the system, or the
-	// most it has had where it remembers that; 0 where it is not known. It may
-	// be called at any time, and costs microseconds.
+	// Mapped returns the bytes that the allocator has from the system, 0 where
+	// that is not known. It may be called while workers are
+	// at work, but not twice at once.
 	Mapped() uint64
 	// LiveBlocks returns the number of blocks not yet freed, or -1 where the
 	// allocator does not know.
@@ -51,6 +51,9 @@ type Info struct {
 	// GoHeap tells that blocks are the collector's: whoever holds one must hold
 	// it where the collector looks.
 	GoHeap bool
+	// HighWater tells that Mapped returns the most there has been: one look at
+	// the end will do.
+	HighWater bool
 	// New makes an allocator for that many goroutines at once.
 	New func(goroutines int) Impl
 }
@@ -58,8 +61,8 @@ type Info struct {
 // All returns the allocators, in the order in which tables show them.
 func All() []Info {
 	return []Info{
-		{Name: "pymalloc", Align: 16, New: newPymalloc},
-		{Name: "pymalloc-heap", Align: 16, New: newPymallocHeap},
+		{Name: "pymalloc", Align: 16, HighWater: true, New: newPymalloc},
+		{Name: "pymalloc-heap", Align: 16, HighWater: true, New: newPymallocHeap},
 		{Name: "goheap", Align: 1, GoHeap: true, New: newGoHeap},
 		{Name: "modernc", Align: 2 * int(unsafe.Sizeof(uintptr(0))), New: newModernc},
 	}

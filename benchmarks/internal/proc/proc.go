@@ -4,6 +4,6 @@ package proc
 // Usage is what the process takes. A figure that the system does not tell is 0.
 type Usage struct {
 	Virtual  uint64 // address space, bytes
-	Resident uint64 // memory, bytes; exact to some pages per CPU
+	Resident uint64 // memory that is not of a file, bytes; exact to some pages per CPU
 	Faults   uint64 // page faults so far that needed no disk
 }

@@ -1,9 +1,7 @@
 package proc
 
 import (
-	"bytes"
 	"os"
-	"strconv"
 	"sync"
 	"syscall"
 )
@@ -17,7 +15,7 @@ var statm = sync.OnceValue(func() *os.File {
 	return f
 })
 
-// Read returns the usage now.
+// Read returns the usage now. It leaves no garbage.
 func Read() (u Usage) {
 	var r syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) == nil {
@@ -33,14 +31,20 @@ func Read() (u Usage) {
 	return u
 }
 
-// parseStatm reads the first two numbers, which are pages.
+// parseStatm reads the first three numbers of the file, which are pages: all,
+// resident, and resident of files.
 func parseStatm(b []byte) (virtual, resident uint64) {
-	fields := bytes.Fields(b)
-	if len(fields) < 2 {
-		return 0, 0
+	var pages [3]uint64
+	field := 0
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			if field++; field == len(pages) {
+				break
+			}
+			continue
+		}
+		pages[field] = pages[field]*10 + uint64(c-'0')
 	}
 	page := uint64(os.Getpagesize())
-	virtual, _ = strconv.ParseUint(string(fields[0]), 10, 64)
-	resident, _ = strconv.ParseUint(string(fields[1]), 10, 64)
-	return virtual * page, resident * page
+	return pages[0] * page, (max(pages[1], pages[2]) - pages[2]) * page
 }

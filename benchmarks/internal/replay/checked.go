@@ -51,6 +51,7 @@ func Check(p *Plan, info impl.Info) (Memory, error) {
 		return c.peak, err
 	}
 	c.sample()
+	c.peak.Mapped = max(c.peak.Mapped, c.impl.Mapped())
 	c.peak.Live = uint64(c.peakLive.Load())
 	return c.peak, c.sweep()
 }
@@ -150,7 +151,9 @@ func (c *checked) count(bytes int) {
 func (c *checked) sample() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.peak.Mapped = max(c.peak.Mapped, c.impl.Mapped())
+	if !c.info.HighWater {
+		c.peak.Mapped = max(c.peak.Mapped, c.impl.Mapped())
+	}
 	now := proc.Read().Resident
 	c.peak.Resident = max(c.peak.Resident, max(now, c.base)-c.base)
 }

@@ -16,7 +16,6 @@ type Report struct {
 	OS      string  `json:"os"`
 	Arch    string  `json:"arch"`
 	Procs   int     `json:"gomaxprocs"`
-	Rounds  int     `json:"rounds"`
 	Seconds float64 `json:"seconds"` // that it took
 	Traces  []Trace `json:"traces"`
 }

@@ -33,8 +33,8 @@ var columns = []string{
 // WriteText writes the report for people: a block for each trace.
 func (r *Report) WriteText(w io.Writer) error {
 	out := bufio.NewWriter(w)
-	fmt.Fprintf(out, "%s %s/%s, GOMAXPROCS %d, %d rounds, %.0f s in all\n",
-		r.Go, r.OS, r.Arch, r.Procs, r.Rounds, r.Seconds)
+	fmt.Fprintf(out, "%s %s/%s, GOMAXPROCS %d, %.0f s in all\n",
+		r.Go, r.OS, r.Arch, r.Procs, r.Seconds)
 	for i := range r.Traces {
 		out.WriteByte('\n')
 		r.Traces[i].write(out)
@@ -48,9 +48,13 @@ func (t *Trace) write(out io.Writer) {
 	if t.Threads != 1 {
 		threads = strconv.Itoa(t.Threads) + " threads"
 	}
-	fmt.Fprintf(out, "%s: %s, %s records, %s, at most %s live in %s blocks\n",
+	rounds := 0
+	for _, row := range t.Rows {
+		rounds = max(rounds, len(row.Timings))
+	}
+	fmt.Fprintf(out, "%s: %s, %s records, %s, at most %s live in %s blocks; %d rounds\n",
 		t.Name, t.Program, humanize.Comma(int64(t.Records)), threads,
-		humanize.IBytes(t.PeakBytes), humanize.Comma(int64(t.PeakBlocks)))
+		humanize.IBytes(t.PeakBytes), humanize.Comma(int64(t.PeakBlocks)), rounds)
 	table := [][]string{columns}
 	for _, row := range t.Rows {
 		table = append(table, row.cells(t))

@@ -5,7 +5,7 @@
  * node of n, in a table that outlives every node, so that a pop that has lost a
  * race may read links[n] of a node that another holds by now.
  *
- * Who makes the transitions. Any of three processes; each makes OPS calls, of its
+ * Who makes the transitions. Any of three processes; they make 2, 2 and 1 calls, of their
  * choice: Push of one node that it holds, or of a chain of two (joined by Link),
  * Pop, and TakeAll with a walk by Next. Nodes are used again at once.
  *
@@ -19,9 +19,6 @@
  * Seen: 270,000 states.
  */
 
-#ifndef OPS
-#define OPS 3
-#endif
 #define NODES 3
 #define PROCS 3
 
@@ -48,12 +45,7 @@ byte done;
 		fi \
 	}
 
-#ifdef TWO_LOADS
-/* number and tag read one after the other */
-#define Load(old) old.top = head.top; old.tag = head.tag
-#else
 #define Load(old) d_step { old.top = head.top; old.tag = head.tag }
-#endif
 
 inline Link(n, to) { links[n] = to }
 
@@ -129,13 +121,13 @@ inline select_held(n) {
 	fi
 }
 
-proctype Caller(byte me) {
+proctype Caller(byte me, ops) {
 	byte n, m, link, i;
 	bool ok;
 	Word old;
 
 	do
-	:: i < OPS ->
+	:: i < ops ->
 		i++;
 		if
 		:: Pop(n)
@@ -169,10 +161,11 @@ proctype Caller(byte me) {
 				fi
 			:: else
 			fi
-		fi
+		fi;
+		atomic { n = 0; m = 0; link = 0; ok = false; old.top = 0; old.tag = 0 }
 	:: else -> break
 	od;
-	atomic { n = 0; m = 0; link = 0; old.top = 0; old.tag = 0; done++ }
+	done++
 }
 
 init {
@@ -181,9 +174,9 @@ init {
 		head.top = 1;
 		links[1] = 2;
 		links[2] = 3;
-		run Caller(1);
-		run Caller(2);
-		run Caller(3)
+		run Caller(1, 2);
+		run Caller(2, 2);
+		run Caller(3, 1)
 	};
 	done == PROCS;
 	atomic {

@@ -1,0 +1,626 @@
+/*
+ * ownership: the ownership word of a pool, with its owner's inbox, the shared
+ * stack and the drain of a shard (packages pool and shard).
+ *
+ * States. One pool of two blocks. word is {owner, post, head, num}, changed by
+ * CAS; bits, chain, chainLen and listed are the owner's part of the header; link
+ * is the first word of each block. Around it: inArena, usable (the shared stack),
+ * and per shard inbox and pending (the chain taken from it) and owned.
+ *
+ * Who makes the transitions. Two goroutines, each pinned on its shard while in
+ * a section, that allocate, and free any block that the program holds: Pop,
+ * Refill, Collect, Fill, Unpost, settle, Retire, Take, Own, Push, PushRemote.
+ * Trim, which takes a shard away when its user is not pinned, and drains it:
+ * Retire, Share, Abandon, Unpost; and looks through the shared stack: Take and
+ * Share as Hand. While its shard is away a goroutine frees without a shard.
+ *
+ * Proved. Each block is in one place: held by the program, a bit, on the remote
+ * list or on the chain (Check, whenever nobody is in a section). A block is
+ * handed out only when nobody holds it. The owner's part is touched by the
+ * owner alone (Touch). A posted pool gets into its owner's inbox once, and is in
+ * no other. A full pool that has got free blocks is always found again: listed,
+ * or posted, or on the shared stack, or to be adopted by a free to come. When
+ * the program has freed all and the shards are drained, the pool is back in the
+ * arena with all bits set.
+ *
+ * Abstracted. Malloc takes any bit, not the lowest. A sweep or a pool that
+ * leaves the front of its list is a Retire at any time. The stacks are sets here
+ * (see tagstack.pml), the grace period is a wait for the shard's user (see
+ * swap.pml). The seal, double frees and lost chains are not there. ADOPT is
+ * adoptAt. A freer without a shard cannot adopt: if it frees the last block of an
+ * abandoned pool, the pool stays abandoned until Close (stranded).
+ * Left out: PlaceInner and PlaceRun, which mark units that are no pool, under
+ * the arenas' lock.
+ *
+ * Seen: XXX states.
+ */
+
+#define Free 0
+#define Shared 1
+#define Abandoned 2
+#define Nobody 4 /* the caller without a shard */
+#define Hand 5
+#define FirstShard 6
+
+#define Quiet 0
+#define Want 1
+#define Posted 2
+
+#ifndef ADOPT
+#define ADOPT 1
+#endif
+
+#define BLOCKS 2
+#define SHARDS 2
+
+typedef Word { byte owner; byte post; byte head; byte num }
+
+/* the pool's header */
+Word word;
+bool bits[BLOCKS + 1] = true;
+byte chain, chainLen;
+bool listed;
+byte link[BLOCKS + 1];
+
+#define live (BLOCKS - bits[1] - bits[2])
+#define HasBlock (live < BLOCKS || chain != 0)
+
+/* the rest of the world */
+bool inArena = true, usable;
+bool inbox[SHARDS], pending[SHARDS], owned[SHARDS];
+bool slot[SHARDS] = true;  /* the shard is its goroutine's, not the drain's */
+bool pinned[SHARDS]; /* its goroutine is in a section */
+bool trimming;
+bool stop; /* the program only frees from now on */
+byte done;
+
+bool held[BLOCKS + 1];  /* ghost: the program has the block */
+bool stranded;          /* ghost: see above */
+byte at, places, steps; /* of Check */
+
+#ifdef RETIRE_POSTED
+#define MayRetire(w) (w.num + chainLen == live)
+#else
+#define MayRetire(w) (w.num + chainLen == live && w.post != Posted)
+#endif
+
+#ifdef ABANDON_NONEMPTY
+#define MayAbandon(w) (w.post != Posted)
+#else
+#define MayAbandon(w) (w.post != Posted && w.num == 0)
+#endif
+
+/* only the owner touches its part of the header */
+#define Touch(id) assert(word.owner == id)
+
+#define Load(w) \
+	d_step { w.owner = word.owner; w.post = word.post; w.head = word.head; w.num = word.num }
+
+#define Same(w) (word.owner == w.owner && word.post == w.post && word.head == w.head && word.num == w.num)
+
+#define Store(o, p, h, l) word.owner = o; word.post = p; word.head = h; word.num = l
+
+/* CompareAndSwap, and the end of the life of w */
+#define CompareAndSwap(w, o, p, h, l, ok) \
+	d_step { \
+		if \
+		:: Same(w) -> Store(o, p, h, l); ok = true \
+		:: else -> ok = false \
+		fi; \
+	}
+
+#define Forget(w) w.owner = 0; w.post = 0; w.head = 0; w.num = 0
+
+/* Check is made whenever nobody is in a section. */
+inline Check() {
+	d_step {
+		/* each block is in one place */
+		places = held[1] + bits[1] + held[2] + bits[2];
+		assert(!(held[1] && bits[1]) && !(held[2] && bits[2]));
+		at = word.head;
+		steps = 0;
+		do
+		:: at != 0 ->
+			assert(!held[at] && !bits[at] && steps < word.num);
+			places++;
+			steps++;
+			at = link[at]
+		:: else -> break
+		od;
+		assert(steps == word.num);
+		at = chain;
+		steps = 0;
+		do
+		:: at != 0 ->
+			assert(!held[at] && !bits[at] && steps < chainLen);
+			places++;
+			steps++;
+			at = link[at]
+		:: else -> break
+		od;
+		assert(steps == chainLen);
+		assert(places == BLOCKS);
+		at = 0;
+		places = 0;
+		steps = 0;
+		/* the pool is where it is found again */
+		if
+		:: word.owner == Free -> assert(inArena && live == 0 && chain == 0)
+		:: word.owner == Shared -> assert(usable && word.post == Quiet)
+		:: word.owner == Abandoned ->
+			assert(live == BLOCKS && chain == 0 && (word.num < ADOPT || held[1] || held[2] || stranded))
+		:: word.owner >= FirstShard ->
+			assert(owned[word.owner - FirstShard]);
+			assert((word.post == Posted) == (inbox[word.owner - FirstShard] || pending[word.owner - FirstShard]));
+			assert(listed || word.post == Posted || (word.post == Want && !HasBlock && word.num == 0))
+		:: else -> assert(false)
+		fi;
+		assert(inArena + usable + owned[0] + owned[1] == (word.owner != Abandoned))
+	}
+}
+
+inline CheckIfIdle() {
+	if
+	:: !pinned[0] && !pinned[1] && !trimming -> Check()
+	:: else
+	fi
+}
+
+/* --- package pool; id is the caller's owner id --- */
+
+inline clear() { bits[1] = true; bits[2] = true; chain = 0; chainLen = 0 }
+
+inline Place() { d_step { assert(word.owner == Free); listed = false; clear() } }
+
+inline Unplace() { d_step { assert(word.owner == Free && !held[1] && !held[2]); inArena = true } }
+
+inline Own() {
+	d_step {
+		assert(word.owner == Free && live == 0);
+		Store(id, Quiet, 0, 0)
+	}
+}
+
+inline Retire() {
+	Load(w);
+	if
+	:: !MayRetire(w) -> ok = false
+	:: else ->
+		Touch(id);
+		CompareAndSwap(w, Free, 0, 0, 0, ok);
+		if
+		:: ok -> d_step { assert(!held[1] && !held[2]); clear() }
+		:: else
+		fi
+	fi;
+	d_step { Forget(w) }
+}
+
+inline Collect() {
+	do
+	:: Load(w);
+		if
+		:: w.num == 0 -> ok = false; break
+		:: else
+		fi;
+		CompareAndSwap(w, w.owner, w.post, 0, 0, ok);
+		if
+		:: ok -> d_step { Touch(id); assert(chain == 0); chain = w.head; chainLen = w.num }; break
+		:: else
+		fi
+	od;
+	atomic { Forget(w) }
+}
+
+inline unchain() {
+	d_step {
+		Touch(id);
+		do
+		:: chain != 0 ->
+			assert(!bits[chain] && !held[chain]);
+			bits[chain] = true;
+			at = chain;
+			chain = link[at];
+			link[at] = 0;
+			chainLen--
+		:: else -> break
+		od;
+		at = 0;
+		assert(chainLen == 0)
+	}
+}
+
+inline Fill() {
+	do
+	:: Load(w);
+		if
+#ifndef FILL_BLIND
+		:: w.num != 0 -> ok = false; break
+		:: w.num == 0 && w.post != Quiet -> ok = true; break
+#else
+		:: w.post != Quiet -> ok = true; break
+#endif
+		:: else
+		fi;
+		CompareAndSwap(w, w.owner, Want, w.head, w.num, ok);
+		if
+		:: ok -> break
+		:: else
+		fi
+	od;
+	atomic { Forget(w) }
+}
+
+inline Unpost() {
+	do
+	:: Load(w);
+		assert(w.post == Posted && w.owner == id);
+		CompareAndSwap(w, w.owner, Quiet, w.head, w.num, ok);
+		if
+		:: ok -> break
+		:: else
+		fi
+	od;
+	atomic { Forget(w) }
+}
+
+inline Share() {
+	do
+	:: Load(w);
+#ifndef SHARE_POSTED
+		if
+		:: w.post == Posted -> ok = false; break
+		:: else
+		fi;
+#endif
+		Touch(id);
+		CompareAndSwap(w, Shared, Quiet, w.head, w.num, ok);
+		if
+		:: ok -> break
+		:: else
+		fi
+	od;
+	atomic { Forget(w) }
+}
+
+inline Abandon() {
+	Load(w);
+	if
+	:: MayAbandon(w) ->
+		Touch(id);
+#ifdef ABANDON_STORE
+		d_step { Store(Abandoned, Quiet, w.head, w.num); ok = true }
+#else
+		CompareAndSwap(w, Abandoned, Quiet, w.head, w.num, ok)
+#endif
+	:: else -> ok = false
+	fi;
+	d_step { Forget(w) }
+}
+
+inline Take() {
+	do
+	:: Load(w);
+		assert(w.owner == Shared);
+		CompareAndSwap(w, id, Quiet, w.head, w.num, ok);
+		if
+		:: ok -> break
+		:: else
+		fi
+	od;
+	atomic { Forget(w) }
+}
+
+/* PushRemote frees block b, and does what is left to do. */
+inline PushRemote(me, mayAdopt) {
+	do
+	:: Load(w);
+		if
+#ifdef HAND_AS_ME
+		:: !mayAdopt && w.owner == Hand -> break /* Mine, it seems */
+#endif
+		:: else
+		fi;
+		assert(w.owner != me && w.owner != Free);
+		link[b] = w.head;
+		if
+		:: w.owner == Abandoned && w.num + 1 >= ADOPT && mayAdopt ->
+			CompareAndSwap(w, me, Quiet, 0, 0, ok);
+			if
+			:: ok ->
+				/* Adopted */
+				d_step { Touch(me); assert(chain == 0); chain = b; chainLen = w.num + 1 };
+				stranded = false;
+				acquire();
+				break
+			:: else
+			fi
+		:: else ->
+			if
+			:: w.post == Want ->
+#ifdef POST_TWICE
+				CompareAndSwap(w, w.owner, Want, b, w.num + 1, ok);
+#else
+				CompareAndSwap(w, w.owner, Posted, b, w.num + 1, ok);
+#endif
+				if
+				:: ok -> push_inbox(w.owner - FirstShard); break
+				:: else
+				fi
+			:: else ->
+				CompareAndSwap(w, w.owner, w.post, b, w.num + 1, ok);
+				if
+				:: atomic { ok -> stranded = stranded || (w.owner == Abandoned && w.num + 1 == BLOCKS) }; break
+				:: else
+				fi
+			fi
+		fi
+	od;
+	atomic { Forget(w) }
+}
+
+/* --- package shard; g is the shard's index, id its owner id --- */
+
+/* a pool gets into the inbox of its owner, once */
+inline push_inbox(to) {
+	d_step {
+		assert(word.owner == to + FirstShard);
+		assert(inbox[0] + inbox[1] + pending[0] + pending[1] == 0);
+		inbox[to] = true
+	}
+}
+
+inline acquire() { d_step { Touch(id); assert(!owned[g] && !listed); owned[g] = true; listed = true } }
+
+inline retire() {
+	Retire();
+	if
+	:: ok -> atomic { listed = false; owned[g] = false }; Unplace()
+	:: else
+	fi
+}
+
+/* settle; it does not retire a listed pool, for sweeps do */
+inline settle() {
+	if
+	:: listed
+	:: else ->
+		do
+		:: HasBlock -> ok = false; break
+		:: else ->
+			Collect();
+			if
+			:: ok -> ok = false; break
+			:: else ->
+				Fill();
+				if
+				:: ok -> break
+				:: else
+				fi
+			fi
+		od;
+		if
+		:: ok
+		:: else ->
+			retire();
+			if
+			:: ok
+			:: else -> d_step { Touch(id); assert(!listed); listed = true }
+			fi
+		fi
+	fi
+}
+
+inline readInbox() {
+	if
+	:: atomic { !pending[g] && inbox[g] -> inbox[g] = false; pending[g] = true }
+	:: else
+	fi;
+	if
+	:: pending[g] ->
+		pending[g] = false;
+		Unpost();
+		settle()
+	:: pending[g] /* the section is long enough */
+	:: else
+	fi
+}
+
+/* refill and provide; the block is taken by the next call */
+inline refill() {
+	if
+	:: owned[g] && listed ->
+		if
+		:: chain == 0 -> Collect()
+		:: else -> ok = true
+		fi;
+		if
+		:: ok -> unchain()
+		:: else ->
+			Fill();
+			if
+			:: ok -> d_step { Touch(id); listed = false }
+			:: else
+			fi
+		fi
+	:: else ->
+		readInbox();
+		if
+		:: !owned[g] ->
+			if
+			:: atomic { usable -> usable = false }; Take(); acquire()
+			:: atomic { inArena -> inArena = false }; Place(); Own(); acquire()
+			:: else
+			fi
+		:: owned[g]
+		fi
+	fi
+}
+
+inline malloc() {
+	if
+	:: atomic { owned[g] && listed && bits[1] -> Touch(id); assert(!held[1]); bits[1] = false; held[1] = true }
+	:: atomic { owned[g] && listed && bits[2] -> Touch(id); assert(!held[2]); bits[2] = false; held[2] = true }
+	:: !owned[g] || !listed || live == BLOCKS -> refill()
+	fi
+}
+
+/* free frees block b, which was held */
+inline free(hasShard) {
+	if
+	:: hasShard && word.owner == id ->
+		d_step { /* Push, and trip */
+			Touch(id);
+			assert(!bits[b]);
+			bits[b] = true;
+			listed = true
+		}
+	:: else ->
+		if
+		:: hasShard -> PushRemote(id, true)
+		:: else -> PushRemote(Nobody, false)
+		fi
+	fi;
+	b = 0
+}
+
+active [SHARDS] proctype Goroutine() {
+	byte g = _pid;
+	byte id = _pid + FirstShard;
+	byte b;
+	bool s, ok;
+	Word w;
+
+	do
+	:: atomic { /* enter */
+			!stop || held[1] || held[2] ->
+			pinned[g] = true;
+			s = slot[g]
+		};
+		if
+		:: s && !stop -> malloc()
+		:: s && owned[g] -> retire() /* sweepOne, list, trip */
+		:: s -> readInbox()
+		:: atomic { held[1] -> held[1] = false; b = 1 }; free(s)
+		:: atomic { held[2] -> held[2] = false; b = 2 }; free(s)
+		:: !s && !held[1] && !held[2]
+		fi;
+		atomic { /* exit */
+			pinned[g] = false;
+			s = false;
+			ok = false;
+			CheckIfIdle()
+		}
+	:: atomic { stop && !held[1] && !held[2] -> done++ }; break
+	od
+}
+
+/* dispose leaves in ok whether the pool was given up */
+inline dispose() {
+	do
+	:: word.post == Posted -> ok = false; break
+	:: else ->
+		Retire();
+		if
+		:: ok -> Unplace(); break
+		:: else
+		fi;
+		if
+		:: HasBlock -> ok = true
+		:: else -> Collect()
+		fi;
+		if
+		:: ok ->
+			Retire();
+			if
+			:: ok -> Unplace(); break
+			:: else
+			fi;
+			Share();
+			if
+			:: ok -> d_step { assert(!usable); usable = true }; break
+			:: else
+			fi
+		:: else ->
+			Abandon();
+			if
+			:: ok -> break
+			:: else
+			fi
+		fi
+	od
+}
+
+inline drain() {
+	if
+	:: owned[g] ->
+		d_step { Touch(id); listed = false; owned[g] = false };
+		dispose();
+#ifndef DRAIN_NO_WAIT
+		if
+		:: ok
+		:: else ->
+			if
+			:: atomic { inbox[g] && !pending[g] -> inbox[g] = false }
+			:: atomic { pending[g] -> pending[g] = false }
+			fi;
+			Unpost();
+			dispose();
+			assert(ok)
+		fi
+#endif
+	:: else
+	fi
+}
+
+inline drainUsable() {
+	if
+	:: atomic { usable -> usable = false };
+		id = Hand;
+		Take();
+		Retire();
+		if
+		:: ok -> Unplace()
+		:: else -> Share(); d_step { assert(ok && !usable); usable = true }
+		fi
+	:: else
+	fi
+}
+
+active proctype Trim() {
+	byte g, id;
+	bool ok;
+	Word w;
+
+	do
+	:: atomic { done < 2 && !stop -> trimming = true };
+		if
+		:: g = 0
+		:: g = 1
+		:: drainUsable(); g = SHARDS
+		fi;
+		if
+		:: g < SHARDS ->
+			slot[g] = false;
+			!pinned[g]; /* grace.Wait */
+			id = FirstShard + g;
+			drain();
+			slot[g] = true /* keepShard; and install, later */
+		:: else
+		fi;
+		atomic { g = 0; id = 0; ok = false; trimming = false; CheckIfIdle() }
+	:: atomic { !stop -> stop = true }
+	:: done == 2 -> break
+	od;
+
+	trimming = true;
+	id = FirstShard;
+	drain();
+	g = 1;
+	id = FirstShard + 1;
+	drain();
+	drainUsable();
+	Check();
+	assert((word.owner == Free && inArena) || (word.owner == Abandoned && stranded))
+}
+

@@ -1,0 +1,199 @@
+package pymalloc
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/osmem"
+)
+
+// faultRun is a workload that uses every way to the system: first use, arenas,
+// huge mappings, growth in place, heaps, Trim. Requests may fail; whatever they
+// returned is stamped and checked. It returns how many requests failed, and what
+// else went wrong.
+func faultRun(a *Allocator) (failed int, err error) {
+	h := a.AcquireHeap()
+	defer h.Release()
+	r := rand.New(rand.NewPCG(5, 5))
+	var live []block
+	free := func(i int) error {
+		b := live[i]
+		live[i] = live[len(live)-1]
+		live = live[:len(live)-1]
+		return errors.Join(checkStamp(b.p, b.size, b.seed), a.UnsafeFree(b.p))
+	}
+	for i := range 120 {
+		src := source(a)
+		if i%2 == 1 {
+			src = h
+		}
+		b := block{size: 1 + r.IntN(8_000), seed: r.Uint64()}
+		if i%20 == 0 {
+			b.size = 530_000 + r.IntN(100_000)
+		}
+		var e error
+		if b.p, e = src.UnsafeMalloc(b.size); e != nil {
+			if !errors.Is(e, ErrNoMemory) || b.p != nil {
+				return failed, fmt.Errorf("malloc(%d) = %p, %w", b.size, b.p, e)
+			}
+			failed++
+			continue
+		}
+		stamp(b.p, b.size, b.seed)
+		live = append(live, b)
+		if i%20 == 10 {
+			j := r.IntN(len(live))
+			size := 1 + r.IntN(700_000)
+			p, e := src.UnsafeRealloc(live[j].p, size)
+			if e != nil {
+				if !errors.Is(e, ErrNoMemory) {
+					return failed, e
+				}
+				failed++
+			} else {
+				if e := checkStamp(p, min(size, live[j].size), live[j].seed); e != nil {
+					return failed, e
+				}
+				live[j].p, live[j].size = p, size
+				stamp(p, size, live[j].seed)
+			}
+		}
+		if i%3 == 0 {
+			if e := free(r.IntN(len(live))); e != nil {
+				return failed, e
+			}
+		}
+		if i%40 == 39 {
+			_ = a.Trim() // may report a refusal
+		}
+	}
+	for len(live) > 0 {
+		if e := free(0); e != nil {
+			return failed, e
+		}
+	}
+	_ = a.Trim()
+	return failed, nil
+}
+
+// Every operation of the system is refused at every n, alone and from then on.
+// Nothing is lost, and the allocator works again as soon as the system does.
+func TestFaults(t *testing.T) {
+	for _, op := range []osmem.Op{
+		osmem.OpReserve, osmem.OpCommit, osmem.OpDecommit, osmem.OpRelease,
+		osmem.OpMap, osmem.OpAdvise, osmem.OpRemap,
+	} {
+		for _, burst := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v/burst=%v", op, burst), func(t *testing.T) {
+				for n := int64(1); ; n++ {
+					if testing.Short() && n > 12 {
+						break
+					}
+					var calls atomic.Int64
+					restore := osmem.SetFault(func(o osmem.Op, _ int) error {
+						if o == op {
+							if c := calls.Add(1); c == n || burst && c > n {
+								return osmem.ErrNoMemory
+							}
+						}
+						return nil
+					})
+					a := &Allocator{opts: Options{RetainBytes: 2 << 20, KeepAddresses: KeepAddresses(n % 3)}}
+					_, err := faultRun(a)
+					restore()
+					if err != nil {
+						t.Fatalf("n=%d: %v", n, err)
+					}
+					if _, err := faultRun(a); err != nil {
+						t.Fatalf("n=%d, after the fault: %v", n, err)
+					}
+					requireEmpty(t, a)
+					if err := a.Close(); err != nil {
+						t.Fatalf("n=%d: %v", n, err)
+					}
+					if calls.Load() < n {
+						break // it was never reached
+					}
+				}
+			})
+		}
+	}
+}
+
+// What the system refuses to take back is counted, and given back later.
+func TestUnmapRefused(t *testing.T) {
+	a := newAllocator(t, Options{RetainBytes: -1, KeepAddresses: KeepNever})
+	ps := fill(t, a, 16<<20)
+	restore := osmem.SetFault(func(op osmem.Op, _ int) error {
+		if op == osmem.OpRelease {
+			return osmem.ErrNoMemory
+		}
+		return nil
+	})
+	defer restore()
+	for _, p := range ps {
+		mustFree(t, a, p)
+	}
+	if err := a.Trim(); !errors.Is(err, osmem.ErrNoMemory) {
+		t.Errorf("Trim = %v, want the system's refusal", err)
+	}
+	s := a.Stats()
+	if s.UnmapRefusals == 0 || s.MappedBytes == 0 || s.MappedBytes != s.Parts.Sum() || s.RetainedBytes != s.MappedBytes {
+		t.Errorf("after refusals:\n%s", s)
+	}
+	mapped := s.MappedBytes
+	ps = fill(t, a, 4<<20) // served from what could not be unmapped
+	if s := a.Stats(); s.MappedBytes > mapped {
+		t.Errorf("%d bytes mapped, %d before: refused arenas are not used again", s.MappedBytes, mapped)
+	}
+	for _, p := range ps {
+		mustFree(t, a, p)
+	}
+	restore()
+	requireEmpty(t, a)
+}
+
+// A refusal at Close leaves no block behind, and is made good later.
+func TestCloseRefused(t *testing.T) {
+	var a Allocator
+	fill(t, &a, 8<<20)
+	restore := osmem.SetFault(func(op osmem.Op, _ int) error {
+		if op == osmem.OpRelease || op == osmem.OpDecommit {
+			return osmem.ErrNoMemory
+		}
+		return nil
+	})
+	if err := a.Close(); !errors.Is(err, osmem.ErrNoMemory) {
+		t.Errorf("Close = %v, want the system's refusal", err)
+	}
+	restore()
+	before := osmem.Calls()
+	p := mustMalloc(t, &a, 64)
+	mustFree(t, &a, p)
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if made := osmem.Calls().Sub(before); made.Release < 8 {
+		t.Errorf("%d releases after Close, want those that were refused too", made.Release)
+	}
+}
+
+// The limit, and the system's refusal, first make the allocator give back what
+// is idle.
+func TestReclaimBeforeRefusal(t *testing.T) {
+	a := newAllocator(t, Options{LimitBytes: 16 << 20, RetainDelay: time.Hour})
+	for _, size := range []int{16, 3 << 20, 700, 100_000, 6 << 20, 48} {
+		var ps []unsafe.Pointer
+		for n := 0; n < 12<<20; n += max(size, 16) {
+			ps = append(ps, mustMalloc(t, a, size))
+		}
+		for _, p := range ps {
+			mustFree(t, a, p)
+		}
+	}
+}
