@@ -28,11 +28,12 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		token := shard.Enter()
 		s, _ := a.view.Take(token)
 		if s != nil {
-			p := s.TakeHot(c)
-			if p == nil {
-				p = s.Used(c).Pop()
+			if p := s.TakeHot(c); p != nil {
+				pool.Unseal(p)
+				shard.Exit(s, token)
+				return p, nil
 			}
-			if p != nil {
+			if p := s.Used(c).Pop(); p != nil {
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil

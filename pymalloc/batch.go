@@ -96,11 +96,15 @@ func (a *Allocator) freePinned(ps []unsafe.Pointer) int {
 			return n
 		}
 		h := a.view.HeaderOf(p)
-		if h.Owner() == pool.Inner {
-			h = h.Outer()
+		if !s.OwnsQuiet(h) {
+			h = s.QuietOuter(h)
+		}
+		if h == nil {
+			shard.Exit(s, token)
+			return n
 		}
 		i := h.Index(p)
-		if !h.IsQuiet(s.ID()) || !h.IsInUse(i) || s.IsHot(h.Class(), p) {
+		if !h.IsInUse(i) || s.IsHot(h.Class(), p) {
 			shard.Exit(s, token)
 			return n
 		}

@@ -3,7 +3,6 @@ package pymalloc
 import (
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/internal/shard"
 )
 
@@ -21,20 +20,30 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 	s, _ := a.view.Take(token)
 	if s != nil && a.view.IsMine(p) {
 		h := a.view.HeaderOf(p)
-		if !h.IsQuiet(s.ID()) && h.Owner() == pool.Inner {
-			h = h.Outer()
+		if !s.OwnsQuiet(h) {
+			h = s.QuietOuter(h)
 		}
-		if i := h.Index(p); h.IsQuiet(s.ID()) && h.IsInUse(i) {
-			kept, twice := s.Keep(h.Class(), p)
-			if !twice {
-				if !kept && h.Push(i) {
-					a.view.Table().Trip(nil, s, h, i, token)
-				} else {
+		if h != nil {
+			if i := h.Index(p); h.IsInUse(i) {
+				c := h.Class()
+				if s.Keep(c, p) {
 					shard.Exit(s, token)
+					return nil
 				}
-				return nil
+				if !s.IsHot(c, p) {
+					if h.Push(i) {
+						a.view.Table().Trip(nil, s, h, i, token)
+						return nil
+					}
+					shard.Exit(s, token)
+					return nil
+				}
 			}
 		}
+		if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
+			return freeError("UnsafeFree", uintptr(p), v)
+		}
+		return nil
 	}
 	shard.Exit(s, token)
 	return a.freeSlow("UnsafeFree", nil, p)

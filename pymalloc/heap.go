@@ -63,11 +63,13 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		c := sizeclass.Of(size)
 		s := hp.Begin()
 		if s != nil {
-			p := s.TakeHot(c)
-			if p == nil {
-				p = s.Used(c).Pop()
+			if p := s.TakeHot(c); p != nil {
+				pool.Unseal(p)
+				hp.End()
+				runtime.KeepAlive(h)
+				return p, nil
 			}
-			if p != nil {
+			if p := s.Used(c).Pop(); p != nil {
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
@@ -137,19 +139,26 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 		s := hp.Begin()
 		if s != nil && hp.IsMine(p) {
 			b := hp.HeaderOf(p)
-			if !b.IsQuiet(s.ID()) && b.Owner() == pool.Inner {
-				b = b.Outer()
+			if !s.OwnsQuiet(b) {
+				b = s.QuietOuter(b)
 			}
-			if i := b.Index(p); b.IsQuiet(s.ID()) && b.IsInUse(i) {
-				kept, twice := s.Keep(b.Class(), p)
-				if !twice {
-					if !kept && b.Push(i) {
-						hp.Trip(s, b, i)
-					} else {
+			if b != nil {
+				if i := b.Index(p); b.IsInUse(i) {
+					c := b.Class()
+					if s.Keep(c, p) {
 						hp.End()
+						runtime.KeepAlive(h)
+						return nil
 					}
-					runtime.KeepAlive(h)
-					return nil
+					if !s.IsHot(c, p) {
+						if b.Push(i) {
+							hp.Trip(s, b, i)
+						} else {
+							hp.End()
+						}
+						runtime.KeepAlive(h)
+						return nil
+					}
 				}
 			}
 		}

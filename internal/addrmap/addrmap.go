@@ -2,9 +2,8 @@
 // in an arena or at the head of a huge mapping, and whose.
 //
 // The map is one for the process, in steps of 256 KiB, the smallest arena. Two
-// levels, root and leaves, cover 48 bits of address: a lookup is two loads. It
-// is reserved from the operating system and touched page by page; a leaf of 256
-// KiB covers 16 GiB. Addresses above 48 bits, which no system hands out unless
+// levels, root and leaves, cover 48 bits of address: a lookup is two loads. A
+// leaf of 256 KiB covers 16 GiB, and its pages are touched as they are needed. Addresses above 48 bits, which no system hands out unless
 // asked to, go through a short list of further leaves.
 //
 // Any goroutine may look up. Writers hold their own lock on the addresses they
@@ -62,7 +61,6 @@ func (e Entry) ID() uint32 { return uint32(e >> 8) }
 
 type (
 	leaf     [leafEntries]atomic.Uint32
-	rootTab  [rootEntries]atomic.Pointer[leaf]
 	highLeaf struct {
 		index uint64
 		leaf  *leaf
@@ -70,7 +68,9 @@ type (
 )
 
 var (
-	root      atomic.Pointer[rootTab]
+	// root has the addresses of leaves. Leaves are never freed and not the
+	// collector's, which need not look at these 128 KiB either.
+	root      [rootEntries]uintptr
 	high      atomic.Pointer[[]highLeaf]
 	growing   sync.Mutex // held to add root, leaves and high leaves
 	metaBytes atomic.Uint64
@@ -79,20 +79,28 @@ var (
 // index returns the number of the leaf for address p.
 func index(p uintptr) uint64 { return uint64(p) >> rootShift }
 
+// rootLeaf returns the leaf at root[i], or nil.
+func rootLeaf(i uint64) *leaf {
+	return (*leaf)(atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&root[i]))))
+}
+
 // Low returns the entry of address p if p is below 48 bits, and else 0. It is
 // inlined into the fast path of free; the slow path asks [Load].
 func Low(p uintptr) Entry {
-	if i := index(p); i < rootEntries {
-		if r := root.Load(); r != nil {
-			if l := r[i].Load(); l != nil {
-				return Entry(l[p>>stepLog&(leafEntries-1)].Load())
-			}
-		}
+	i := index(p)
+	if i >= rootEntries {
+		return 0
 	}
-	return 0
+	l := rootLeaf(i)
+	if l == nil {
+		return 0
+	}
+	return Entry(l[p>>stepLog&(leafEntries-1)].Load())
 }
 
 // Load returns the entry of address p.
+//
+//go:nosplit
 func Load(p uintptr) Entry {
 	if index(p) >= rootEntries {
 		return loadHigh(p)
@@ -100,6 +108,7 @@ func Load(p uintptr) Entry {
 	return Low(p)
 }
 
+//go:nosplit
 func loadHigh(p uintptr) Entry {
 	if l := highLeaves().find(index(p)); l != nil {
 		return Entry(l[p>>stepLog&(leafEntries-1)].Load())
@@ -109,6 +118,7 @@ func loadHigh(p uintptr) Entry {
 
 type leaves []highLeaf
 
+//go:nosplit
 func highLeaves() leaves {
 	if h := high.Load(); h != nil {
 		return leaves(*h)
@@ -116,6 +126,7 @@ func highLeaves() leaves {
 	return nil
 }
 
+//go:nosplit
 func (h leaves) find(index uint64) *leaf {
 	for i := range h {
 		if h[i].index == index {
@@ -149,7 +160,7 @@ func store(p, size uintptr, e Entry) {
 // find returns the leaf of index, which exists.
 func find(index uint64) *leaf {
 	if index < rootEntries {
-		return root.Load()[index].Load()
+		return rootLeaf(index)
 	}
 	return highLeaves().find(index)
 }
@@ -161,23 +172,14 @@ func grow(index uint64) (*leaf, error) {
 	if index >= rootEntries {
 		return growHigh(index)
 	}
-	r := root.Load()
-	if r == nil {
-		p, err := table(unsafe.Sizeof(rootTab{}))
-		if err != nil {
-			return nil, err
-		}
-		r = (*rootTab)(p)
-		root.Store(r)
-	}
-	if l := r[index].Load(); l != nil {
+	if l := rootLeaf(index); l != nil {
 		return l, nil
 	}
 	p, err := table(unsafe.Sizeof(leaf{}))
 	if err != nil {
 		return nil, err
 	}
-	r[index].Store((*leaf)(p))
+	atomic.StoreUintptr(&root[index], uintptr(p))
 	return (*leaf)(p), nil
 }
 

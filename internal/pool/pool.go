@@ -179,12 +179,16 @@ func makeWord(owner, post, head, n uint32) Word {
 
 // --- the fast path: inlined, no calls ---
 
-// IsQuiet reports whether the shard owns the pool and no block of it is on the
-// remote list or the chain. For its own shard's user the answer is exact as to
-// the owner: nobody else makes the shard the owner, or ends it.
-func (h *Header) IsQuiet(shard uint32) bool {
-	const post = Word(1<<postBits-1) << postShift
-	return Word(h.word.Load())&^post == Word(shard)<<ownerShift && h.chain == 0
+// OwnerWord is the ownership word of a quiet pool of the given shard, see IsQuiet.
+func OwnerWord(shard uint32) uint64 { return uint64(makeWord(shard, Quiet, 0, 0)) }
+
+// IsQuiet reports whether the shard with that owner word owns the pool, and no
+// block of it is on the remote list or the chain. For its own shard's user the
+// answer is exact as to the owner: nobody else makes the shard the owner, or
+// ends it.
+func (h *Header) IsQuiet(ownerWord uint64) bool {
+	const post = 1<<postBits - 1
+	return h.word.Load()&^(post<<postShift) == ownerWord && h.chain == 0
 }
 
 // bits returns the bitmap's word that block i, below MaxBlocks, is in.

@@ -66,6 +66,7 @@ type private struct {
 	used [sizeclass.Count]*pool.Header // first usable pool; &none where there is none
 	hot  [sizeclass.Count]uintptr      // the block that was freed last, or 0
 
+	word    uint64 // pool.OwnerWord of id
 	id      uint32 // owner id of its pools
 	events  uint32 // slow steps so far, so that the janitor sees who is idle
 	nowned  uint32
@@ -106,27 +107,43 @@ func (s *Shard) TakeHot(c uint8) unsafe.Pointer {
 	return p
 }
 
-// Keep keeps the block at p, in use and of class c, for TakeHot, if there is
-// room. twice tells that it is there already.
-func (s *Shard) Keep(c uint8, p unsafe.Pointer) (kept, twice bool) {
+// Keep keeps the block at p, in use and of class c, for TakeHot, and reports
+// whether there was room.
+func (s *Shard) Keep(c uint8, p unsafe.Pointer) bool {
 	slot := s.hotSlot(c)
 	if *slot != 0 || c >= hotClasses {
-		return false, *slot == uintptr(p)
+		return false
 	}
 	storePtr(slot, uintptr(p))
 	pool.Seal(p)
-	return true, false
+	return true
 }
 
 // IsHot reports whether TakeHot would return the block at p, of class c.
 func (s *Shard) IsHot(c uint8, p unsafe.Pointer) bool { return *s.hotSlot(c) == uintptr(p) }
 
-// ID returns the owner id of the shard's pools.
-func (s *Shard) ID() uint32 { return s.id }
+// OwnsQuiet reports whether the pool is the shard's, and quiet: see
+// [pool.Header.IsQuiet].
+func (s *Shard) OwnsQuiet(h *pool.Header) bool { return h.IsQuiet(s.word) }
+
+// QuietOuter returns the pool that the unit of h is an inner one of, if that pool
+// is the shard's and quiet, or nil. It is for the fast path of free, where the
+// first unit of a pool needs no such detour.
+//
+//go:noinline
+//go:nosplit
+func (s *Shard) QuietOuter(h *pool.Header) *pool.Header {
+	if h.Owner() == pool.Inner {
+		if h = h.Outer(); h.IsQuiet(s.word) {
+			return h
+		}
+	}
+	return nil
+}
 
 // reset makes the shard an empty one.
 func (s *Shard) reset(id uint32) {
-	s.id = id
+	s.id, s.word = id, pool.OwnerWord(id)
 	for c := range s.used {
 		s.used[c] = &s.none
 	}

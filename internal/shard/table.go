@@ -192,6 +192,8 @@ func (t *Table) enter(hp *Heap) (s *Shard, token int, err error) {
 
 // exit ends what enter began, and sends the empty pools that the shard wants
 // rid of to the arenas.
+//
+//go:nosplit
 func (t *Table) exit(hp *Heap, s *Shard, token int) {
 	var out *pool.Header
 	if s != nil {
@@ -428,40 +430,53 @@ const (
 	isRun           // a large run: not freed yet
 )
 
-// Free is the slow path of free: it frees the block at p, whatever it is.
+// Free frees the block at p, whatever it is. It is for callers that have not
+// entered a shard.
 func (t *Table) Free(hp *Heap, p unsafe.Pointer) Verdict {
 	for {
 		s, token, err := t.enter(hp)
 		if err != nil {
 			return NotOurs
 		}
-		if s == nil {
-			t.exit(hp, s, token)
-			if t.install(hp, token) != nil {
-				return t.freeWithoutShard(p)
-			}
-			continue
-		}
-		e := addrmap.Load(uintptr(p))
-		verdict := NotOurs
-		if e == t.Arenas.Entry {
-			verdict = t.freePinned(s, p)
+		if s != nil {
+			return t.FreeEntered(hp, s, p, token)
 		}
 		t.exit(hp, s, token)
-		switch {
-		case e.Kind() == addrmap.Huge:
-			verdict = Verdict(t.Large.FreeHuge(p))
-		case verdict == isRun:
-			verdict = NotOurs
-			if t.Arenas.PutRun(p) {
-				verdict = Freed
-			}
+		if t.install(hp, token) != nil {
+			return t.freeWithoutShard(p)
 		}
-		if verdict == Freed {
-			t.afterGiveUp()
-		}
-		return verdict
 	}
+}
+
+// FreeEntered is the slow path of free: it frees the block at p, whatever it is,
+// and leaves the shard, which the caller has entered; hp is its heap if it is one.
+//
+//go:nosplit
+func (t *Table) FreeEntered(hp *Heap, s *Shard, p unsafe.Pointer, token int) Verdict {
+	e := addrmap.Load(uintptr(p))
+	verdict := NotOurs
+	if e == t.Arenas.Entry {
+		verdict = t.freePinned(s, p)
+	}
+	t.exit(hp, s, token)
+	if e.Kind() == addrmap.Huge || verdict == isRun {
+		verdict = t.freeLarge(e, p)
+	}
+	if verdict == Freed {
+		t.afterGiveUp()
+	}
+	return verdict
+}
+
+// freeLarge frees a large block, or what looks like one.
+func (t *Table) freeLarge(e addrmap.Entry, p unsafe.Pointer) Verdict {
+	if e.Kind() == addrmap.Huge {
+		return Verdict(t.Large.FreeHuge(p))
+	}
+	if t.Arenas.PutRun(p) {
+		return Freed
+	}
+	return NotOurs
 }
 
 // freeWithoutShard frees a block where there is no memory for a shard: the
@@ -474,14 +489,8 @@ func (t *Table) freeWithoutShard(p unsafe.Pointer) Verdict {
 		verdict = t.freeRemote(nil, t.Arenas.PoolOf(p), p)
 	}
 	grace.Exit(token)
-	switch {
-	case e.Kind() == addrmap.Huge:
-		return Verdict(t.Large.FreeHuge(p))
-	case verdict == isRun:
-		if t.Arenas.PutRun(p) {
-			return Freed
-		}
-		return NotOurs
+	if e.Kind() == addrmap.Huge || verdict == isRun {
+		return t.freeLarge(e, p)
 	}
 	return verdict
 }
@@ -584,6 +593,8 @@ func (t *Table) shed(s *Shard) {
 
 // Trip finishes a free of block i whose push has tripped. The caller has entered the shard,
 // hp being its heap if it is one; Trip leaves it.
+//
+//go:nosplit
 func (t *Table) Trip(hp *Heap, s *Shard, h *pool.Header, i uint32, token int) {
 	gaveUp := t.trip(s, h, i)
 	t.exit(hp, s, token)

@@ -38,7 +38,7 @@
 #define Free 0
 #define Shared 1
 #define Abandoned 2
-#define Nobody 4 /* the caller without a shard */
+#define Nobody 3 /* the caller without a shard */
 #define Hand 5
 #define FirstShard 6
 
@@ -88,6 +88,35 @@ byte at, places, steps; /* of Check */
 #define MayAbandon(w) (w.post != Posted)
 #else
 #define MayAbandon(w) (w.post != Posted && w.num == 0)
+#endif
+
+#ifdef HAND_AS_ME
+#define NotMine(w) (w.owner != Hand || mayAdopt)
+#else
+#define NotMine(w) true
+#endif
+
+#ifdef POST_TWICE
+#define AfterWant Want
+#else
+#define AfterWant Posted
+#endif
+
+/* outcomes of PushRemote */
+#define Pushed 1
+#define Post 2
+#define Adopted 3
+
+#ifdef FILL_BLIND
+#define MayFill true
+#else
+#define MayFill (word.num == 0)
+#endif
+
+#ifdef SHARE_POSTED
+#define MayShare true
+#else
+#define MayShare (word.post != Posted)
 #endif
 
 /* only the owner touches its part of the header */
@@ -183,33 +212,34 @@ inline Own() {
 
 inline Retire() {
 	Load(w);
-	if
-	:: !MayRetire(w) -> ok = false
-	:: else ->
-		Touch(id);
-		CompareAndSwap(w, Free, 0, 0, 0, ok);
+	atomic {
 		if
-		:: ok -> d_step { assert(!held[1] && !held[2]); clear() }
-		:: else
-		fi
-	fi;
-	d_step { Forget(w) }
+		:: !MayRetire(w) -> ok = false
+		:: else ->
+			Touch(id);
+			CompareAndSwap(w, Free, 0, 0, 0, ok);
+			if
+			:: ok -> assert(!held[1] && !held[2]); clear()
+			:: else
+			fi
+		fi;
+		Forget(w)
+	}
 }
 
 inline Collect() {
-	do
-	:: Load(w);
+	d_step {
+		Touch(id);
+		ok = word.num != 0;
 		if
-		:: w.num == 0 -> ok = false; break
-		:: else
-		fi;
-		CompareAndSwap(w, w.owner, w.post, 0, 0, ok);
-		if
-		:: ok -> d_step { Touch(id); assert(chain == 0); chain = w.head; chainLen = w.num }; break
+		:: ok ->
+			assert(chain == 0);
+			chain = word.head;
+			chainLen = word.num;
+			Store(word.owner, word.post, 0, 0)
 		:: else
 		fi
-	od;
-	atomic { Forget(w) }
+	}
 }
 
 inline unchain() {
@@ -231,132 +261,98 @@ inline unchain() {
 }
 
 inline Fill() {
-	do
-	:: Load(w);
+	d_step {
+		Touch(id);
+		ok = MayFill;
 		if
-#ifndef FILL_BLIND
-		:: w.num != 0 -> ok = false; break
-		:: w.num == 0 && w.post != Quiet -> ok = true; break
-#else
-		:: w.post != Quiet -> ok = true; break
-#endif
-		:: else
-		fi;
-		CompareAndSwap(w, w.owner, Want, w.head, w.num, ok);
-		if
-		:: ok -> break
+		:: ok && word.post == Quiet -> Store(word.owner, Want, word.head, word.num)
 		:: else
 		fi
-	od;
-	atomic { Forget(w) }
+	}
 }
 
 inline Unpost() {
-	do
-	:: Load(w);
-		assert(w.post == Posted && w.owner == id);
-		CompareAndSwap(w, w.owner, Quiet, w.head, w.num, ok);
-		if
-		:: ok -> break
-		:: else
-		fi
-	od;
-	atomic { Forget(w) }
+	d_step {
+		assert(word.owner == id && word.post == Posted);
+		Store(word.owner, Quiet, word.head, word.num)
+	}
 }
 
 inline Share() {
-	do
-	:: Load(w);
-#ifndef SHARE_POSTED
-		if
-		:: w.post == Posted -> ok = false; break
-		:: else
-		fi;
-#endif
+	d_step {
 		Touch(id);
-		CompareAndSwap(w, Shared, Quiet, w.head, w.num, ok);
+		ok = MayShare;
 		if
-		:: ok -> break
+		:: ok -> Store(Shared, Quiet, word.head, word.num)
 		:: else
 		fi
-	od;
-	atomic { Forget(w) }
+	}
 }
 
 inline Abandon() {
 	Load(w);
-	if
-	:: MayAbandon(w) ->
-		Touch(id);
+	atomic {
+		if
+		:: MayAbandon(w) ->
+			Touch(id);
 #ifdef ABANDON_STORE
-		d_step { Store(Abandoned, Quiet, w.head, w.num); ok = true }
+			Store(Abandoned, Quiet, w.head, w.num);
+			ok = true
 #else
-		CompareAndSwap(w, Abandoned, Quiet, w.head, w.num, ok)
+			CompareAndSwap(w, Abandoned, Quiet, w.head, w.num, ok)
 #endif
-	:: else -> ok = false
-	fi;
-	d_step { Forget(w) }
+		:: else -> ok = false
+		fi;
+		Forget(w)
+	}
 }
 
 inline Take() {
-	do
-	:: Load(w);
-		assert(w.owner == Shared);
-		CompareAndSwap(w, id, Quiet, w.head, w.num, ok);
-		if
-		:: ok -> break
-		:: else
-		fi
-	od;
-	atomic { Forget(w) }
+	d_step {
+		assert(word.owner == Shared);
+		Store(id, Quiet, word.head, word.num)
+	}
 }
 
-/* PushRemote frees block b, and does what is left to do. */
+/* PushRemote frees block b; what is left to do is in did, the owner to post to
+ * in to. */
 inline PushRemote(me, mayAdopt) {
 	do
-	:: Load(w);
-		if
-#ifdef HAND_AS_ME
-		:: !mayAdopt && w.owner == Hand -> break /* Mine, it seems */
-#endif
-		:: else
-		fi;
-		assert(w.owner != me && w.owner != Free);
-		link[b] = w.head;
-		if
-		:: w.owner == Abandoned && w.num + 1 >= ADOPT && mayAdopt ->
-			CompareAndSwap(w, me, Quiet, 0, 0, ok);
+	:: did == 0 ->
+		Load(w);
+		atomic {
+			assert(w.owner != me && w.owner != Free);
+			link[b] = w.head;
 			if
-			:: ok ->
-				/* Adopted */
-				d_step { Touch(me); assert(chain == 0); chain = b; chainLen = w.num + 1 };
-				stranded = false;
-				acquire();
-				break
-			:: else
-			fi
-		:: else ->
-			if
-			:: w.post == Want ->
-#ifdef POST_TWICE
-				CompareAndSwap(w, w.owner, Want, b, w.num + 1, ok);
-#else
-				CompareAndSwap(w, w.owner, Posted, b, w.num + 1, ok);
-#endif
+	#ifdef HAND_AS_ME
+			:: w.owner == Hand && !mayAdopt -> did = Pushed /* Mine, it seems */
+	#endif
+			:: w.owner == Abandoned && w.num + 1 >= ADOPT && mayAdopt ->
+				CompareAndSwap(w, me, Quiet, 0, 0, ok);
 				if
-				:: ok -> push_inbox(w.owner - FirstShard); break
+				:: ok ->
+					did = Adopted;
+					Touch(me);
+					assert(chain == 0);
+					chain = b;
+					chainLen = w.num + 1
 				:: else
 				fi
-			:: else ->
-				CompareAndSwap(w, w.owner, w.post, b, w.num + 1, ok);
+			:: !(w.owner == Abandoned && w.num + 1 >= ADOPT && mayAdopt) && NotMine(w) ->
+				to = w.owner;
 				if
-				:: atomic { ok -> stranded = stranded || (w.owner == Abandoned && w.num + 1 == BLOCKS) }; break
-				:: else
+				:: w.post == Want ->
+					CompareAndSwap(w, w.owner, AfterWant, b, w.num + 1, ok);
+					did = (ok -> Post : 0)
+				:: else ->
+					CompareAndSwap(w, w.owner, w.post, b, w.num + 1, ok);
+					did = (ok -> Pushed : 0)
 				fi
-			fi
-		fi
-	od;
-	atomic { Forget(w) }
+			fi;
+			Forget(w)
+		}
+	:: else -> break
+	od
 }
 
 /* --- package shard; g is the shard's index, id its owner id --- */
@@ -370,27 +366,40 @@ inline push_inbox(to) {
 	}
 }
 
-inline acquire() { d_step { Touch(id); assert(!owned[g] && !listed); owned[g] = true; listed = true } }
+inline acquire() {
+	Touch(id);
+	assert(!owned[g] && !listed);
+	 owned[g] = true;
+	listed = true
+}
 
 inline retire() {
 	Retire();
-	if
-	:: ok -> atomic { listed = false; owned[g] = false }; Unplace()
-	:: else
-	fi
+	atomic {
+		if
+		:: ok -> listed = false; owned[g] = false; Unplace()
+		:: else
+		fi
+	}
 }
 
-/* settle; it does not retire a listed pool, for sweeps do */
-inline settle() {
+/* readInbox, and settle, which does not retire a listed pool here, for a sweep may */
+inline readInbox() {
+	atomic {
+		if
+		:: inbox[g] -> inbox[g] = false; pending[g] = true
+		:: else
+		fi
+	};
 	if
-	:: listed
-	:: else ->
+	:: true /* the section is long enough */
+	:: atomic { pending[g] -> pending[g] = false; Unpost() };
 		do
-		:: HasBlock -> ok = false; break
+		:: atomic { listed || HasBlock -> ok = false }; break
 		:: else ->
 			Collect();
 			if
-			:: ok -> ok = false; break
+			:: atomic { ok -> ok = false }; break
 			:: else ->
 				Fill();
 				if
@@ -400,76 +409,53 @@ inline settle() {
 			fi
 		od;
 		if
-		:: ok
+		:: listed || ok
 		:: else ->
 			retire();
 			if
 			:: ok
-			:: else -> d_step { Touch(id); assert(!listed); listed = true }
+			:: else -> Touch(id); listed = true
 			fi
 		fi
 	fi
 }
 
-inline readInbox() {
-	if
-	:: atomic { !pending[g] && inbox[g] -> inbox[g] = false; pending[g] = true }
-	:: else
-	fi;
-	if
-	:: pending[g] ->
-		pending[g] = false;
-		Unpost();
-		settle()
-	:: pending[g] /* the section is long enough */
-	:: else
-	fi
-}
-
-/* refill and provide; the block is taken by the next call */
-inline refill() {
-	if
-	:: owned[g] && listed ->
+/* Refill, and Fill if there is nothing */
+inline refillFirst() {
+	atomic {
 		if
 		:: chain == 0 -> Collect()
 		:: else -> ok = true
 		fi;
 		if
 		:: ok -> unchain()
-		:: else ->
+		:: else
+		fi
+	};
+	if
+	:: ok
+	:: else ->
+		atomic {
 			Fill();
 			if
-			:: ok -> d_step { Touch(id); listed = false }
+			:: ok -> Touch(id); listed = false
 			:: else
 			fi
-		fi
-	:: else ->
-		readInbox();
-		if
-		:: !owned[g] ->
-			if
-			:: atomic { usable -> usable = false }; Take(); acquire()
-			:: atomic { inArena -> inArena = false }; Place(); Own(); acquire()
-			:: else
-			fi
-		:: owned[g]
-		fi
+		}
 	fi
 }
 
-inline malloc() {
-	if
-	:: atomic { owned[g] && listed && bits[1] -> Touch(id); assert(!held[1]); bits[1] = false; held[1] = true }
-	:: atomic { owned[g] && listed && bits[2] -> Touch(id); assert(!held[2]); bits[2] = false; held[2] = true }
-	:: !owned[g] || !listed || live == BLOCKS -> refill()
-	fi
+inline Pop(i) {
+	Touch(id);
+	assert(bits[i] && !held[i]);
+	bits[i] = false;
+	held[i] = true
 }
 
-/* free frees block b, which was held */
-inline free(hasShard) {
+/* freePinned and freeRemote for block b, which was held */
+inline free() {
 	if
-	:: hasShard && word.owner == id ->
-		d_step { /* Push, and trip */
+	:: atomic { s && word.owner == id -> /* Push, and trip */
 			Touch(id);
 			assert(!bits[b]);
 			bits[b] = true;
@@ -477,40 +463,51 @@ inline free(hasShard) {
 		}
 	:: else ->
 		if
-		:: hasShard -> PushRemote(id, true)
+		:: s -> PushRemote(id, true)
 		:: else -> PushRemote(Nobody, false)
-		fi
-	fi;
-	b = 0
+		fi;
+		atomic {
+			if
+			:: did == Post -> push_inbox(to - FirstShard)
+			:: did == Adopted -> stranded = false; acquire()
+			:: did == Pushed && to == Abandoned -> stranded = stranded || (word.owner == Abandoned && word.num == BLOCKS)
+			:: else
+			fi
+		}
+	fi
 }
+
+inline exit() {
+	atomic {
+		pinned[g] = false;
+		s = false;
+		ok = false;
+		b = 0;
+		did = 0;
+		to = 0;
+		CheckIfIdle()
+	}
+}
+
+#define enter pinned[g] = true; s = slot[g]
 
 active [SHARDS] proctype Goroutine() {
 	byte g = _pid;
 	byte id = _pid + FirstShard;
-	byte b;
+	byte b, did, to;
 	bool s, ok;
 	Word w;
 
 	do
-	:: atomic { /* enter */
-			!stop || held[1] || held[2] ->
-			pinned[g] = true;
-			s = slot[g]
-		};
-		if
-		:: s && !stop -> malloc()
-		:: s && owned[g] -> retire() /* sweepOne, list, trip */
-		:: s -> readInbox()
-		:: atomic { held[1] -> held[1] = false; b = 1 }; free(s)
-		:: atomic { held[2] -> held[2] = false; b = 2 }; free(s)
-		:: !s && !held[1] && !held[2]
-		fi;
-		atomic { /* exit */
-			pinned[g] = false;
-			s = false;
-			ok = false;
-			CheckIfIdle()
-		}
+	:: atomic { !stop && slot[g] && owned[g] && listed && bits[1] -> Pop(1); exit() }
+	:: atomic { !stop && slot[g] && owned[g] && listed && bits[2] -> Pop(2); exit() }
+	:: atomic { !stop && slot[g] && owned[g] && listed && live == BLOCKS -> enter }; refillFirst(); exit()
+	:: atomic { slot[g] && (inbox[g] || pending[g]) -> enter }; readInbox(); exit()
+	:: atomic { !stop && slot[g] && !owned[g] && usable -> usable = false; Take(); acquire(); exit() }
+	:: atomic { !stop && slot[g] && !owned[g] && inArena -> inArena = false; Place(); Own(); acquire(); exit() }
+	:: atomic { slot[g] && owned[g] -> enter }; retire(); exit() /* sweepOne, list, trip */
+	:: atomic { held[1] -> enter; held[1] = false; b = 1 }; free(); exit()
+	:: atomic { held[2] -> enter; held[2] = false; b = 2 }; free(); exit()
 	:: atomic { stop && !held[1] && !held[2] -> done++ }; break
 	od
 }
