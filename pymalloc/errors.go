@@ -86,6 +86,8 @@ func allocError(call string, size int, err error) error {
 }
 
 // freeError makes a verdict the error of a call.
+//
+//go:noinline
 func freeError(call string, addr uintptr, v shard.Verdict) error {
 	switch v {
 	case shard.Freed:

@@ -83,8 +83,10 @@ type private struct {
 
 // Used returns the first pool of class c, below sizeclass.Count. It is never
 // nil. The class is not checked: a panic while pinned would end the process.
-func (s *Shard) Used(c uint8) *pool.Header {
-	return *(**pool.Header)(unsafe.Add(unsafe.Pointer(&s.used), uintptr(c)*unsafe.Sizeof(uintptr(0))))
+func (s *Shard) Used(c uint8) *pool.Header { return *s.front(c) }
+
+func (s *Shard) front(c uint8) **pool.Header {
+	return (**pool.Header)(unsafe.Add(unsafe.Pointer(&s.used), uintptr(c)*unsafe.Sizeof(uintptr(0))))
 }
 
 // hotClasses is the number of classes whose last freed block is kept: those
@@ -187,8 +189,8 @@ func (s *Shard) release(h *pool.Header) {
 //go:nosplit
 func (s *Shard) list(h *pool.Header) {
 	c := h.Class()
-	old := s.used[c]
-	s.used[c] = h
+	old := s.Used(c)
+	*s.front(c) = h
 	h.SetListed(true)
 	h.Prev = nil
 	if old == &s.none {
@@ -223,7 +225,7 @@ func (s *Shard) unlist(h *pool.Header) {
 		h.Prev.Next = h.Next
 	} else {
 		s.leaveFront(h)
-		s.used[h.Class()] = h.Next
+		*s.front(h.Class()) = h.Next
 		if h.Next != &s.none {
 			s.enterFront(h.Next)
 		}

@@ -1,0 +1,203 @@
+/*
+ * swap: taking a shard away from a P or a Heap, with a grace period that stops
+ * the world (packages grace and shard).
+ *
+ * States. slot[p] is the shard of P p, heap that of the Heap, 0 if none. running[p]
+ * tells that a goroutine is pinned on p. busy is the Heap's mark. data[s] is a
+ * word of shard s that its user writes.
+ *
+ * Who makes the transitions. Two goroutines, each pinned on any free P while it
+ * uses the P's shard (Enter, Take, Exit); the Heap's goroutine, not pinned (begin,
+ * end), whose plain stores wait in a store buffer until the processor flushes
+ * it; each installs a new shard where it finds none. The swapper empties a slot
+ * or the heap (swapOut), waits (Wait: a moment at which nobody is pinned, and
+ * every processor's stores have been flushed), waits until the Heap is not busy
+ * (await), uses the shard (drain), and keeps it for another use.
+ *
+ * Proved. A shard never has two users. What its last user wrote is visible to
+ * the next.
+ *
+ * Abstracted. Wait is that one moment. The store buffer is that of x86 (first in,
+ * first out); with WEAK stores to different words are flushed in any order, as on
+ * arm64, and end is a store-release: it waits for the stores before it. PLAIN_END
+ * has the plain store there. Loads are not reordered.
+ *
+ * Seen: XXX states.
+ */
+
+#define PS 2
+#define SHARDS 4
+#define BUFFER 3
+
+#ifdef PLAIN_END
+#define WEAK
+#endif
+
+byte slot[PS], heap;
+bool running[PS];
+bool busy;
+bool spare[SHARDS + 1] = true;
+bool users[SHARDS + 1]; /* ghost */
+byte pendingData;       /* ghost: the shard with data in the buffer, or 0 */
+
+/* The stores of the Heap's processor that are not visible yet: begin, end, or
+ * data of the shard in use. */
+#define BEGIN 1
+#define END 2
+#define DATA 3
+chan buffer = [BUFFER] of { byte };
+#ifdef WEAK
+chan dataBuffer = [1] of { byte };
+#define to_data dataBuffer
+#else
+#define to_data buffer
+#endif
+
+inline use(s) { d_step { assert(!users[s]); users[s] = true } }
+inline unuse(s) { d_step { assert(users[s]); users[s] = false } }
+
+/* newShard, and the store to the slot, under the table's lock */
+inline install(to) {
+	atomic {
+		if
+		:: to == 0 ->
+			if
+			:: spare[1] -> to = 1
+			:: !spare[1] && spare[2] -> to = 2
+			:: !spare[1] && !spare[2] && spare[3] -> to = 3
+			:: else -> assert(spare[4]); to = 4
+			fi;
+			spare[to] = false
+		:: else
+		fi
+	}
+}
+
+active [2] proctype Pinned() {
+	byte p, s;
+
+	do
+	:: atomic { /* Enter */
+			if
+			:: !running[0] -> p = 0
+			:: !running[1] -> p = 1
+			fi;
+			running[p] = true
+		};
+		s = slot[p]; /* Take */
+		if
+		:: s != 0 -> use(s); unuse(s)
+		:: else
+		fi;
+		running[p] = false; /* Exit */
+		if
+		:: s == 0 -> install(slot[p])
+		:: else
+		fi;
+		atomic { p = 0; s = 0 }
+	od
+}
+
+active proctype Heap() {
+	byte s;
+
+	do
+	:: buffer!BEGIN;
+		s = heap;
+		if
+		:: s != 0 ->
+			use(s);
+			atomic { to_data!DATA; assert(pendingData == 0); pendingData = s };
+			unuse(s)
+		:: else
+		fi;
+#if defined(WEAK) && !defined(PLAIN_END)
+		empty(dataBuffer);
+#endif
+		buffer!END;
+		if
+		:: s == 0 -> empty(buffer) && empty(to_data); install(heap) /* takes a lock */
+		:: else
+		fi;
+		s = 0
+	od
+}
+
+inline flush_one() {
+	if
+	:: buffer?BEGIN -> busy = true
+	:: buffer?END -> busy = false
+	:: to_data?DATA -> pendingData = 0
+	fi
+}
+
+active proctype Flush() {
+	do
+	:: atomic { flush_one() }
+	od
+}
+
+/* Wait is a stop-the-world begun and ended. */
+inline Wait() {
+#ifndef NO_GRACE
+	atomic {
+		!running[0] && !running[1];
+		do
+		:: nempty(buffer) || nempty(to_data) -> flush_one()
+		:: empty(buffer) && empty(to_data) -> break
+		od
+	}
+#endif
+}
+
+inline await() {
+#ifndef NO_AWAIT
+	!busy
+#endif
+}
+
+active proctype Swapper() {
+	byte s, p;
+
+	do
+	:: atomic {
+			if
+			:: p = 0
+			:: p = 1
+			:: p = PS /* the Heap */
+			fi
+		};
+		/* swapOut */
+		if
+		:: p < PS ->
+			s = slot[p];
+#ifndef SWAP_LATE
+			slot[p] = 0;
+			Wait()
+#else
+			Wait();
+			slot[p] = 0
+#endif
+		:: else ->
+#ifdef AWAIT_FIRST
+			atomic { s = heap; heap = 0 };
+			await();
+			Wait()
+#else
+			atomic { s = heap; heap = 0 };
+			Wait();
+			await()
+#endif
+		fi;
+		/* drain */
+		if
+		:: s != 0 ->
+			use(s);
+			assert(pendingData != s);
+			unuse(s);
+			spare[s] = true /* keepShard */
+		:: else
+		fi;
+		atomic { s = 0; p = 0 }
+	od
+}

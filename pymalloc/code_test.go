@@ -1,0 +1,99 @@
+package pymalloc
+
+import (
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// assembly returns the compiler's output for a package, by function. It leaves
+// out what the linker adds.
+func assembly(t *testing.T, pkg string) map[string]string {
+	t.Helper()
+	if runtime.GOARCH != "amd64" || runtime.GOOS == "windows" {
+		t.Skip("reads amd64 assembly")
+	}
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("no go command")
+	}
+	out, err := exec.Command(goTool, "build", "-gcflags=-S", pkg).CombinedOutput()
+	if err != nil {
+		t.Skipf("go build: %v\n%s", err, out)
+	}
+	funcs := map[string]string{}
+	name := ""
+	for line := range strings.Lines(string(out)) {
+		if !strings.HasPrefix(line, "\t") {
+			name, _, _ = strings.Cut(line, " ")
+			name = name[strings.LastIndex(name, "/")+1:]
+		}
+		funcs[name] += line
+	}
+	return funcs
+}
+
+var calls = regexp.MustCompile(`\bCALL\t([^\s(]+(?:\([^)]*\)[^\s(]*)*)\(SB\)`)
+
+// The fast path calls nothing but the pinning of the runtime, and has no bounds
+// check and no write barrier: a panic while pinned would end the process, and
+// each costs time.
+func TestFastPathCode(t *testing.T) {
+	funcs := assembly(t, "github.com/pyarena/pyarena/pymalloc")
+	allowed := map[string]bool{
+		"runtime.procPin": true, "runtime.procUnpin": true, "runtime.morestack_noctxt": true,
+		// Leaving the fast path:
+		"pymalloc.(*Allocator).allocSlow": true, "pymalloc.(*Allocator).freeSlow": true, "pymalloc.freeError": true,
+		"shard.(*Table).Trip": true, "shard.(*Table).FreeEntered": true, "shard.(*Heap).Trip": true, "shard.(*Shard).QuietOuter": true,
+	}
+	for _, name := range []string{
+		"pymalloc.(*Allocator).UnsafeMalloc", "pymalloc.(*Allocator).UnsafeFree",
+		"pymalloc.(*Heap).UnsafeMalloc", "pymalloc.(*Heap).UnsafeFree",
+	} {
+		text, ok := funcs[name]
+		if !ok {
+			t.Fatalf("%s is not in the compiler's output", name)
+		}
+		for _, m := range calls.FindAllStringSubmatch(text, -1) {
+			callee := m[1][strings.LastIndex(m[1], "/")+1:]
+			if !allowed[callee] {
+				t.Errorf("%s calls %s", name, callee)
+			}
+		}
+	}
+}
+
+// What runs pinned on the slow paths has no prologue that checks the stack: a
+// request for preemption that lands there is lost for 100 µs.
+func TestPinnedCode(t *testing.T) {
+	funcs := assembly(t, "github.com/pyarena/pyarena/internal/shard")
+	for name, text := range assembly(t, "github.com/pyarena/pyarena/internal/pool") {
+		funcs[name] = text
+	}
+	for name, text := range assembly(t, "github.com/pyarena/pyarena/internal/tagstack") {
+		funcs[name] = text
+	}
+	for _, name := range []string{
+		"shard.(*Table).refill", "shard.(*Table).readInbox", "shard.(*Table).sweepOne", "shard.(*Table).freePinned",
+		"shard.(*Table).freeRemote", "shard.(*Table).trip", "shard.(*Table).shed", "shard.sizeAt",
+		"shard.(*Shard).acquire", "shard.(*Shard).list", "shard.(*Shard).unlist", "shard.(*Shard).retire",
+		"shard.(*Shard).settle", "shard.(*Shard).QuietOuter",
+		"pool.(*Header).PopZero", "pool.(*Header).Retire", "pool.(*Header).Refill", "pool.(*Header).unchain",
+		"pool.(*Header).Collect", "pool.(*Header).Fill", "pool.(*Header).Unpost", "pool.(*Header).Take",
+		"pool.(*Header).PushRemote", "pool.(*Header).StateOf", "pool.(*Header).Format", "pool.(*Header).Own",
+		"tagstack.(*Stack).Push", "tagstack.(*Stack).Pop", "tagstack.(*Stack).TakeAll",
+	} {
+		text, ok := funcs[name]
+		if !ok {
+			t.Errorf("%s is not in the compiler's output", name)
+			continue
+		}
+		for _, bad := range []string{"runtime.morestack", "runtime.panic", "runtime.newobject"} {
+			if strings.Contains(text, bad) {
+				t.Errorf("%s has %s", name, bad)
+			}
+		}
+	}
+}
