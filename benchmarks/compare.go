@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 
 const (
 	suffix     = ".trace.gz"
-	quickLimit = 200_000 // records
+	quickLimit = 50_000 // records
 
 	// Rounds of a trace when the time decides.
 	minRounds = 3
@@ -117,7 +118,7 @@ func (c *comparison) run(ctx context.Context, p *progress) (*report.Report, erro
 	begun := time.Now()
 	r := &report.Report{
 		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-		Procs: runtime.GOMAXPROCS(0),
+		Procs: runtime.GOMAXPROCS(0), Modernc: moderncVersion(),
 	}
 	dir, err := os.MkdirTemp("", "pyarena-benchmarks-")
 	if err != nil {
@@ -200,6 +201,18 @@ func measureRow(ctx context.Context, t *report.Trace, row *report.Row, planFile 
 		p.step(what, m.Timing.Elapsed.Round(time.Millisecond).String())
 	}
 	return nil
+}
+
+// moderncVersion returns what this program was built with.
+func moderncVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == "modernc.org/memory" {
+				return m.Version
+			}
+		}
+	}
+	return "of unknown version"
 }
 
 func readTrace(file string, limit int) (*replay.Plan, error) {

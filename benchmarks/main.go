@@ -4,7 +4,7 @@
 //
 //	go run -C benchmarks .                     everything, in about a minute
 //	go run -C benchmarks . -quick              the beginnings of the traces, in seconds
-//	go run -C benchmarks . trim -ops N IN OUT  cut a trace to its first N records
+//	go run -C benchmarks . trim -ops N IN OUT  cut a trace to N records
 //
 // README.md beside it says how to read the tables.
 package main

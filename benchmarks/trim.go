@@ -6,17 +6,22 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"github.com/pyarena/pyarena/benchmarks/internal/trace"
 )
 
-// trim cuts a trace to its first records; the header is made anew.
+// trim cuts a part out of a trace.
 func trim(_ context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	f := flag.NewFlagSet("trim", flag.ContinueOnError)
-	ops := f.Int("ops", 1_000_000, "`records` to keep")
+	skip := f.Int("skip", 0, "`records` to leave out first; blocks that live then are made at the start")
+	ops := f.Int("ops", math.MaxInt, "`records` to keep")
 	if err := parse(f, args, stderr, "IN", "OUT"); err != nil {
 		return err
+	}
+	if *skip < 0 || *ops < 0 {
+		return usageError{fmt.Errorf("trim: -skip is %d and -ops %d, want neither negative", *skip, *ops)}
 	}
 	in, err := os.Open(f.Arg(0))
 	if err != nil {
@@ -36,17 +41,8 @@ func trim(_ context.Context, args []string, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	for range *ops {
-		rec, err := r.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", f.Arg(0), err)
-		}
-		if err := w.Write(rec); err != nil {
-			return err
-		}
+	if err := trace.Cut(w, r, *skip, *ops); err != nil {
+		return fmt.Errorf("%s: %w", f.Arg(0), err)
 	}
 	h, err := w.Close()
 	if err != nil {

@@ -42,14 +42,15 @@ type PointerError struct {
 }
 
 func (e *PointerError) Error() string {
+	if e.Err == ErrCorrupted {
+		return fmt.Sprintf("pymalloc: %s: free list is corrupted at block %#x (written after free?): it and the blocks listed after it are lost", e.Call, e.Addr)
+	}
 	hint := ""
 	switch e.Err {
 	case ErrNotOwned:
 		hint = ": free only what this allocator returned, unchanged and once"
 	case ErrDoubleFree:
 		hint = ": free a block once"
-	case ErrCorrupted:
-		hint = " (written after free?); its free neighbours are lost"
 	}
 	return fmt.Sprintf("pymalloc: %s(%#x): %v%s", e.Call, e.Addr, e.Err, hint)
 }

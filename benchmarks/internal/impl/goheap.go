@@ -43,7 +43,7 @@ func (goHeapWorker) Free(unsafe.Pointer) error                 { return nil }
 func (goHeapWorker) Release()                                  {}
 
 func (w goHeapWorker) AlignedMalloc(size, align int) (unsafe.Pointer, error) {
-	p, err := w.Malloc(size + align - 1)
+	p, err := w.Malloc(max(size, 1) + align - 1) // of no size, it must not point past the end
 	return alignUp(p, align), err
 }
 

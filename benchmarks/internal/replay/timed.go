@@ -21,9 +21,10 @@ type Timing struct {
 	Calls    *impl.Calls   `json:"calls,omitempty"`
 }
 
-// Time replays a plan against the clock. Of each block only the first 8 bytes
-// are written, when it is new or resized, and read before it is resized or freed
-// (the first byte of a smaller one). Blocks that the trace leaves live stay so.
+// Time replays a plan against the clock. Of each block only the first and the
+// last 8 bytes are written, when it is new or resized, and read before it is
+// resized or freed (the first byte of a block of less than 8). Blocks that the
+// trace leaves live stay so.
 func Time(p *Plan, info impl.Info) (Timing, error) {
 	r, err := newRun(p, info)
 	if err != nil {
@@ -98,24 +99,27 @@ func timedOp(w impl.Worker, op *Op, slot *unsafe.Pointer) (err error) {
 
 func markOf(slot uint32) uint64 { return (uint64(slot) + 1) * 0x9e3779b97f4a7c15 }
 
-// mark writes the begin of a block.
+// mark writes the first and the last 8 bytes of a block, or the first byte of a
+// smaller one.
 func mark(p unsafe.Pointer, slot, size uint32) {
-	if size >= 8 {
-		binary.LittleEndian.PutUint64(unsafe.Slice((*byte)(p), 8), markOf(slot))
-	} else {
+	if size < 8 {
 		*(*byte)(p) = byte(markOf(slot))
+		return
 	}
+	b := unsafe.Slice((*byte)(p), size)
+	binary.LittleEndian.PutUint64(b[size-8:], ^markOf(slot))
+	binary.LittleEndian.PutUint64(b, markOf(slot))
 }
 
-// holdsMark tells whether the begin of a block is as it was written.
+// holdsMark tells whether the first 8 bytes of a block are as mark wrote them,
+// and the last 8 where those are not the same ones.
 func holdsMark(p unsafe.Pointer, slot, size uint32) bool {
-	switch {
-	case size >= 8:
-		return binary.LittleEndian.Uint64(unsafe.Slice((*byte)(p), 8)) == markOf(slot)
-	case size > 0:
-		return *(*byte)(p) == byte(markOf(slot))
+	if size < 8 {
+		return size == 0 || *(*byte)(p) == byte(markOf(slot))
 	}
-	return true
+	b := unsafe.Slice((*byte)(p), size)
+	return binary.LittleEndian.Uint64(b) == markOf(slot) &&
+		(size < 16 || binary.LittleEndian.Uint64(b[size-8:]) == ^markOf(slot))
 }
 
 // gcUsage is the work of the collector so far; cpu is that of finished cycles.

@@ -3,6 +3,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"slices"
@@ -16,7 +17,8 @@ type Report struct {
 	OS      string  `json:"os"`
 	Arch    string  `json:"arch"`
 	Procs   int     `json:"gomaxprocs"`
-	Seconds float64 `json:"seconds"` // that it took
+	Modernc string  `json:"modernc_version"` // of modernc.org/memory
+	Seconds float64 `json:"seconds"`         // that it took
 	Traces  []Trace `json:"traces"`
 }
 
@@ -42,7 +44,7 @@ type Row struct {
 // sorted returns the timings, fastest first.
 func (r Row) sorted() []replay.Timing {
 	return slices.SortedFunc(slices.Values(r.Timings), func(a, b replay.Timing) int {
-		return int(a.Elapsed - b.Elapsed)
+		return cmp.Compare(a.Elapsed, b.Elapsed)
 	})
 }
 

@@ -24,7 +24,7 @@ func sample() *Report {
 		}
 	}
 	return &Report{
-		Go: "go1.26", OS: "linux", Arch: "amd64", Procs: 2, Seconds: 59.6,
+		Go: "go1.26", OS: "linux", Arch: "amd64", Procs: 2, Modernc: "v1.2.3", Seconds: 59.6,
 		Traces: []Trace{{
 			Name: "one", Program: "prog", Records: 1_000_000, Threads: 1, PeakBytes: 10 << 20, PeakBlocks: 12_345,
 			Rows: []Row{

@@ -33,8 +33,8 @@ var columns = []string{
 // WriteText writes the report for people: a block for each trace.
 func (r *Report) WriteText(w io.Writer) error {
 	out := bufio.NewWriter(w)
-	fmt.Fprintf(out, "%s %s/%s, GOMAXPROCS %d, %.0f s in all\n",
-		r.Go, r.OS, r.Arch, r.Procs, r.Seconds)
+	fmt.Fprintf(out, "%s %s/%s, GOMAXPROCS %d, modernc.org/memory %s; %.0f s in all\n",
+		r.Go, r.OS, r.Arch, r.Procs, r.Modernc, r.Seconds)
 	for i := range r.Traces {
 		out.WriteByte('\n')
 		r.Traces[i].write(out)
@@ -44,17 +44,13 @@ func (r *Report) WriteText(w io.Writer) error {
 }
 
 func (t *Trace) write(out io.Writer) {
-	threads := "1 thread"
-	if t.Threads != 1 {
-		threads = strconv.Itoa(t.Threads) + " threads"
-	}
 	rounds := 0
 	for _, row := range t.Rows {
 		rounds = max(rounds, len(row.Timings))
 	}
-	fmt.Fprintf(out, "%s: %s, %s records, %s, at most %s live in %s blocks; %d rounds\n",
-		t.Name, t.Program, humanize.Comma(int64(t.Records)), threads,
-		humanize.IBytes(t.PeakBytes), humanize.Comma(int64(t.PeakBlocks)), rounds)
+	fmt.Fprintf(out, "%s: %s, %s, %s, at most %s live in %s; %s\n",
+		t.Name, t.Program, count(t.Records, "record"), count(t.Threads, "thread"),
+		humanize.IBytes(t.PeakBytes), count(int(t.PeakBlocks), "block"), count(rounds, "round"))
 	table := [][]string{columns}
 	for _, row := range t.Rows {
 		table = append(table, row.cells(t))
@@ -65,6 +61,14 @@ func (t *Trace) write(out io.Writer) {
 			fmt.Fprintf(out, "FAILED: %s: %s\n", row.Impl, row.Error)
 		}
 	}
+}
+
+// count returns so many things in words.
+func count(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return humanize.Comma(int64(n)) + " " + thing
 }
 
 // cells returns the row as columns has it.

@@ -42,8 +42,10 @@ func newPlainReader(in io.Reader) (*Reader, error) {
 	if err != nil || len(line) > maxHeaderBytes {
 		return nil, &FormatError{-1, "no header line of sane length"}
 	}
-	r.header, err = parseHeader(strings.TrimSuffix(string(line), "\n"))
-	return r, err
+	if r.header, err = parseHeader(strings.TrimSuffix(string(line), "\n")); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // parseHeader reads the pairs that it knows, and wants all of those.
@@ -141,7 +143,7 @@ func (r *Reader) next() (rec Record, err error) {
 		return rec, r.errorf("%v: thread %d: the header promises %d", rec.Op, fields[0], r.header.Threads)
 	}
 	rec.Thread = int(fields[0])
-	next := len(r.ledger.sizes)
+	next := r.ledger.blocks()
 	if rec.Op.Makes() {
 		rec.Block, rec.Size, rec.Align = next, fields[1], fields[2]
 		return rec, nil

@@ -106,12 +106,12 @@ func (l *ledger) enter(r Record) (reason string) {
 		return fmt.Sprintf("%v: thread %d: the next new thread is %d", r.Op, r.Thread, l.sum.Threads)
 	}
 	if r.Op.Makes() {
-		if r.Block != len(l.sizes) {
-			return fmt.Sprintf("%v: block %d: the next id is %d", r.Op, r.Block, len(l.sizes))
+		if r.Block != l.blocks() {
+			return fmt.Sprintf("%v: block %d: the next id is %d", r.Op, r.Block, l.blocks())
 		}
 	} else {
-		if r.Block < 0 || r.Block >= len(l.sizes) {
-			return fmt.Sprintf("%v: block %d: %d blocks were made", r.Op, r.Block, len(l.sizes))
+		if r.Block < 0 || r.Block >= l.blocks() {
+			return fmt.Sprintf("%v: block %d: %d blocks were made", r.Op, r.Block, l.blocks())
 		}
 		if l.sizes[r.Block] == dead {
 			return fmt.Sprintf("%v: block %d: it is free already", r.Op, r.Block)
@@ -151,6 +151,9 @@ func (l *ledger) enter(r Record) (reason string) {
 	l.sum.PeakLiveBlocks = max(l.sum.PeakLiveBlocks, l.liveBlocks)
 	return ""
 }
+
+// blocks returns how many were made, which is the next id.
+func (l *ledger) blocks() int { return len(l.sizes) }
 
 // fits refuses sizes whose sums overflow.
 func (l *ledger) fits(r Record, others uint64) (reason string) {

@@ -28,7 +28,7 @@ func NewWriter(out io.Writer, program string) (*Writer, error) {
 
 // Write adds a record. The id of a new block must be the next one.
 func (w *Writer) Write(r Record) error {
-	next := len(w.ledger.sizes)
+	next := w.ledger.blocks()
 	if reason := w.ledger.enter(r); reason != "" {
 		return &FormatError{w.ledger.sum.Ops, reason}
 	}

@@ -2,12 +2,12 @@
  * swap: taking a shard away from a P or a Heap, with a grace period that stops
  * the world (packages grace and shard).
  *
- * States. slot[p] is the shard of P p, heap that of the Heap, 0 if none. running[p]
- * tells that a goroutine is pinned on p. busy is the Heap's mark. data[s] is a
+ * States. slot is the shard of a P, heap that of the Heap, 0 if none. running tells
+ * that a goroutine is pinned on the P. busy is the Heap's mark. data[s] is a
  * word of shard s that its user writes.
  *
- * Who makes the transitions. Two goroutines, each pinned on any free P while it
- * uses the P's shard (Enter, Take, Exit); the Heap's goroutine, not pinned (begin,
+ * Who makes the transitions. Two goroutines, in turns pinned on the P while
+ * they use its shard (Enter, Take, Exit); the Heap's goroutine, not pinned (begin,
  * end), whose plain stores wait in a store buffer until the processor flushes
  * it; each installs a new shard where it finds none. The swapper empties a slot
  * or the heap (swapOut), waits (Wait: a moment at which nobody is pinned, and
@@ -25,16 +25,15 @@
  * Seen: XXX states.
  */
 
-#define PS 2
-#define SHARDS 4
+#define SHARDS 3
 #define BUFFER 3
 
 #ifdef PLAIN_END
 #define WEAK
 #endif
 
-byte slot[PS], heap;
-bool running[PS];
+byte slot, heap;
+bool running;
 bool busy;
 bool spare[SHARDS + 1] = true;
 bool users[SHARDS + 1]; /* ghost */
@@ -64,8 +63,7 @@ inline install(to) {
 			if
 			:: spare[1] -> to = 1
 			:: !spare[1] && spare[2] -> to = 2
-			:: !spare[1] && !spare[2] && spare[3] -> to = 3
-			:: else -> assert(spare[4]); to = 4
+			:: else -> assert(spare[3]); to = 3
 			fi;
 			spare[to] = false
 		:: else
@@ -74,27 +72,21 @@ inline install(to) {
 }
 
 active [2] proctype Pinned() {
-	byte p, s;
+	byte s;
 
 	do
-	:: atomic { /* Enter */
-			if
-			:: !running[0] -> p = 0
-			:: !running[1] -> p = 1
-			fi;
-			running[p] = true
-		};
-		s = slot[p]; /* Take */
+	:: atomic { !running -> running = true }; /* Enter */
+		s = slot; /* Take */
 		if
 		:: s != 0 -> use(s); unuse(s)
 		:: else
 		fi;
-		running[p] = false; /* Exit */
+		running = false; /* Exit */
 		if
-		:: s == 0 -> install(slot[p])
+		:: s == 0 -> install(slot)
 		:: else
 		fi;
-		atomic { p = 0; s = 0 }
+		s = 0
 	od
 }
 
@@ -139,9 +131,11 @@ active proctype Flush() {
 
 /* Wait is a stop-the-world begun and ended. */
 inline Wait() {
-#ifndef NO_GRACE
+#ifdef NO_GRACE
+	skip
+#else
 	atomic {
-		!running[0] && !running[1];
+		!running;
 		do
 		:: nempty(buffer) || nempty(to_data) -> flush_one()
 		:: empty(buffer) && empty(to_data) -> break
@@ -151,43 +145,35 @@ inline Wait() {
 }
 
 inline await() {
-#ifndef NO_AWAIT
+#ifdef NO_AWAIT
+	skip
+#else
 	!busy
 #endif
 }
 
+#define empty_now(from) atomic { s = from; from = 0 }
+
+#ifdef SWAP_LATE
+#define EMPTY_SLOT(from) s = from; Wait(); atomic { (from == s) -> from = 0 }
+#else
+#define EMPTY_SLOT(from) empty_now(from); Wait()
+#endif
+
+#ifdef AWAIT_FIRST
+#define EMPTY_HEAP empty_now(heap); await(); Wait()
+#else
+#define EMPTY_HEAP empty_now(heap); Wait(); await()
+#endif
+
 active proctype Swapper() {
-	byte s, p;
+	byte s;
 
 	do
-	:: atomic {
-			if
-			:: p = 0
-			:: p = 1
-			:: p = PS /* the Heap */
-			fi
-		};
-		/* swapOut */
+	:: /* swapOut; the lock is held while a slot is emptied */
 		if
-		:: p < PS ->
-			s = slot[p];
-#ifndef SWAP_LATE
-			slot[p] = 0;
-			Wait()
-#else
-			Wait();
-			slot[p] = 0
-#endif
-		:: else ->
-#ifdef AWAIT_FIRST
-			atomic { s = heap; heap = 0 };
-			await();
-			Wait()
-#else
-			atomic { s = heap; heap = 0 };
-			Wait();
-			await()
-#endif
+		:: EMPTY_SLOT(slot)
+		:: EMPTY_HEAP
 		fi;
 		/* drain */
 		if
@@ -198,6 +184,6 @@ active proctype Swapper() {
 			spare[s] = true /* keepShard */
 		:: else
 		fi;
-		atomic { s = 0; p = 0 }
+		s = 0
 	od
 }
