@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -613,5 +614,15 @@ func TestBatch(t *testing.T) {
 			t.Error(err)
 		}
 		requireEmpty(t, &a)
+	}
+}
+
+// Nothing waits for the collector.
+func TestWithoutCollector(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	a := newAllocator(t, Options{RetainDelay: 100 * time.Millisecond})
+	freedBy(t, a, fill(t, a, 16<<20), 3)
+	if !waitFor(8*time.Second, func() bool { return a.Stats().MappedBytes == 0 }) {
+		t.Errorf("%d bytes stay mapped with GOGC=off\n%s", a.Stats().MappedBytes, a.Stats())
 	}
 }
