@@ -155,7 +155,7 @@ func (x *xorshift) below(n int) int { return int(x.next() >> 33 % uint64(n)) }
 
 var (
 	allNames    = []string{"pymalloc", "pymalloc-heap", "modernc", "modernc-mutex", "goheap"}
-	sharedNames = []string{"pymalloc", "pymalloc-heap", "modernc-mutex"}
+	sharedNames = []string{"pymalloc", "pymalloc-heap", "modernc-mutex", "goheap"}
 )
 
 // Pair is malloc and free of one block, the same again and again. The three
@@ -388,6 +388,20 @@ func BenchmarkParallelBatch(b *testing.B) {
 			})
 		})
 	}
+}
+
+// Parallel is ParallelPair with as many goroutines as -cpu says.
+func BenchmarkParallel(b *testing.B) {
+	eachImpl(b, sharedNames, 64, "size=64", func(b *testing.B, s shared) {
+		b.RunParallel(func(pb *testing.PB) {
+			m := s.each()
+			defer release(m)
+			for pb.Next() {
+				p, _ := m.UnsafeMalloc(64)
+				_ = m.UnsafeFree(p)
+			}
+		})
+	})
 }
 
 // together shares out b.N among goroutines.

@@ -342,14 +342,14 @@ func TestInvalid(t *testing.T) {
 		add(name, osmem.OpReserve, err)
 	}
 	_, err := osmem.MapAligned(huge-page, 1<<20)
-	add("size and align together", osmem.OpMap, err)
+	add(fmt.Sprint("together ", huge-page), osmem.OpMap, err)
 	_, err = osmem.MapAligned(math.MaxInt/2+1, math.MaxInt/2+1)
-	add("size and align together", osmem.OpMap, err)
+	add(fmt.Sprint("together ", math.MaxInt/2+1), osmem.OpMap, err)
 	for _, bad := range []struct {
 		name string
 		p    unsafe.Pointer
 		size int
-	}{{"nil", nil, page}, {"unaligned", odd, page}, {"the end", unsafe.Add(nil, -page), 2 * page}} {
+	}{{"nil", nil, page}, {fmt.Sprintf("unaligned %#x", uintptr(odd)), odd, page}, {fmt.Sprint("end ", 2*page), unsafe.Add(nil, -page), 2 * page}} {
 		add(bad.name, osmem.OpCommit, osmem.Commit(bad.p, bad.size))
 		add(bad.name, osmem.OpDecommit, osmem.Decommit(bad.p, bad.size))
 		add(bad.name, osmem.OpRelease, osmem.Release(bad.p, bad.size))
@@ -368,8 +368,10 @@ func TestInvalid(t *testing.T) {
 		var e *osmem.Error
 		if !errors.As(r.err, &e) || !errors.Is(r.err, osmem.ErrInvalid) || e.Op != r.op {
 			t.Errorf("%v, %s: %v (%T), want an *Error with ErrInvalid", r.op, r.name, r.err, r.err)
-		} else if !strings.Contains(r.err.Error(), ";") {
-			t.Errorf("%v, %s: %q does not say what to do", r.op, r.name, r.err)
+		} else if text := r.err.Error(); !strings.Contains(text, ";") || !strings.Contains(text, r.op.String()) {
+			t.Errorf("%v, %s: %q does not name the operation, or what to do", r.op, r.name, text)
+		} else if _, value, ok := strings.Cut(r.name, " "); ok && !strings.Contains(text, value) {
+			t.Errorf("%v, %s: %q does not name the value", r.op, r.name, text)
 		}
 	}
 	wantAll(t, p, size, 5, "after all refusals")
@@ -472,12 +474,15 @@ func TestFault(t *testing.T) {
 			lost, err := program()
 			restore()
 			var e *osmem.Error
-			if !errors.As(err, &e) || !errors.Is(err, osmem.ErrNoMemory) || e.Op != op {
-				t.Errorf("%v, want an *Error of %v with ErrNoMemory", err, op)
+			if !errors.As(err, &e) || !errors.Is(err, osmem.ErrNoMemory) || e.Op != op || e.Size != 4*page {
+				t.Errorf("%v, want an *Error of %v, %d bytes, with ErrNoMemory", err, op, 4*page)
 			}
 			c := osmem.Calls().Sub(before)
 			if lost != 0 || c.Reserve+c.Map != c.Release {
 				t.Errorf("%d regions lost, %+v", lost, c)
+			}
+			if lost, err := program(); lost != 0 || err != nil {
+				t.Errorf("afterwards: %d regions lost, %v", lost, err)
 			}
 		})
 	}

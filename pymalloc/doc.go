@@ -30,9 +30,11 @@
 //	usedpools  a shard's pools with free blocks, by class; and those that are
 //	           nobody's, shared by all                           internal/tagstack
 //	freepools  empty pools, of a shard, shared, or in their arena
+//	inbox      where a shard hears that a full pool of its has free blocks again
 //	arena map  address -> arena, and whose                       internal/addrmap
 //	grace      the time after which every pinned goroutine has left the section
 //	           that it was in                                    internal/grace
+//	janitor    a timer that gives back what is idle              internal/shard
 //	osmem      pages from the operating system
 //
 // # Layout
@@ -47,36 +49,54 @@
 //
 // The header of any block is a mask and a shift away: arena = p &^ (size-1),
 // header = arena + unit × 256. Whether a block is free says a bit in the header,
-// not a link in the block, so that free does not have to read the block.
+// not a link in the block, so that free does not have to read the block. Only
+// what other shards have freed is linked through the blocks' first eight bytes:
+// the link is the distance from the pool's header, sealed, so that a block that
+// was written to after its free is noticed before its link is followed.
+//
+// [Options.ArenaBytes] changes the sizes: 256 KiB arenas have units of 4 KiB, the
+// first four of them headers; arenas above 1 MiB have more units. Huge mappings
+// keep their size in a table outside, so a bad free of one touches no page of it.
 //
 // # The path of a malloc
 //
 //  1. The size becomes a class by a table (internal/sizeclass). Above 32 KiB:
-//     internal/large, under its lock.
+//     internal/large, under a lock.
 //  2. The goroutine is pinned to its P, whose shard is now its own
 //     (internal/shard, View.Take).
 //  3. The block of that class that was freed last, if it is still kept
 //     (Shard.TakeHot).
 //  4. Else the lowest free block of the first pool of used[class]
 //     (pool.Header.Pop). Here the fast path ends.
-//  5. Else Table.refill, still pinned: the pool's remote list; the next pool; the
-//     shard's inbox; the shared usedpools; an empty pool of the shard; a shared
-//     one.
-//  6. Else Table.provide, not pinned: a pool from the fullest arena, or from a
-//     new one.
+//  5. Else Table.refill, still pinned, a few pools at a time: the rest of the
+//     pool's bitmap; its remote list; the next pool; the shard's inbox; the
+//     shared usedpools; an empty pool of the shard; a shared one. A pool that has
+//     nothing left is full: it stays the shard's, and is in no list.
+//  6. Else Table.provide, not pinned: a pool from the fullest arena that has the
+//     units in a row, or from a new one. Arenas stand in a list for each number
+//     of free units, so the fullest is found without a search. Where the system
+//     refuses, or LimitBytes is reached, all that is idle is given back first, and
+//     it is tried once more.
 //
 // # The path of a free
 //
 //  1. Pinned, the arena map tells whether p is ours (addrmap.Low).
 //  2. The pool's ownership word tells whether it is the shard's, and the block's
 //     bit whether the block is in use.
-//  3. It is kept as the last freed one of its class, if none is; else its bit is
-//     set (pool.Header.Push). Here the fast path ends.
-//  4. If the pool was full it goes to the front of used[class]; if it is empty
-//     it is given up (Table.trip).
+//  3. It is kept as the last freed one of its class, if none is (classes up to 2
+//     KiB); else its bit is set (pool.Header.Push). Here the fast path ends.
+//  4. If the pool was full it goes to the front of used[class], as in CPython; if
+//     it is empty, and not the first of its list, the shard keeps it for any
+//     class. Of more than 16 half go to the shared freepools, and what is too many
+//     there to the arenas (Table.trip). A pool of several units goes to its arena
+//     at once.
 //  5. A block of another shard's pool is linked to the pool's remote list by one
-//     compare-and-swap; the first onto a full pool posts the pool to its owner's
-//     inbox; one of several onto an abandoned pool adopts it (Table.freeRemote).
+//     compare-and-swap of the word that names the owner, and the freer touches the
+//     pool no more; the first onto a full pool posts the pool to its owner's
+//     inbox; an abandoned pool is adopted by the freer that brings its remote
+//     list to an eighth of its blocks (Table.freeRemote).
+//  6. A large run gives its units back, and a huge mapping is kept for a request
+//     of a similar size: not pinned, under a lock.
 //
 // # Who may touch what
 //
@@ -85,7 +105,8 @@
 //  1. holds an allocated block in it, or
 //  2. owns its pool, or
 //  3. holds the arenas' lock while the arena is in the map, or
-//  4. is pinned and saw the arena in the map after pinning.
+//  4. is pinned and saw the arena in the map after pinning (how a bad pointer is
+//     examined); a [Heap] does not pin, it marks itself busy, and is waited for.
 //
 // So an arena is given back in this order: its map entry is cleared, a grace
 // period passes, then it is unmapped (Table.giveBack). The same order takes a
@@ -95,14 +116,36 @@
 //
 // # Memory going back
 //
-// Frees arm the janitor, one timer for the process. After RetainDelay it drains
-// the shards that are idle, drops the pages of free units, and unmaps what has
-// not been needed for a whole RetainDelay, or exceeds RetainBytes. Trim does so
-// at once, for busy shards too. Each stops the world up to twice, for some 50 µs.
+// Frees beyond the fast path arm the janitor, one timer for the process; no
+// goroutine waits for it. After RetainDelay it drains the shards that
+// are idle, drops the pages of free units, so that one live block does not hold a
+// whole arena in memory, and unmaps what has not been needed for a whole
+// RetainDelay, or exceeds RetainBytes. It comes at most once a second, and no
+// more once nothing is free. Trim does so at once, for busy shards too. Each
+// stops the world up to twice, for some 50 µs, which is the grace period: a pinned
+// goroutine cannot be stopped, so when the world stands still none is pinned.
 // What the system refuses to take is kept for use and tried again.
+//
+// A shard that is drained passes its pools on: those with free blocks to the
+// shared usedpools, full ones to nobody (they are abandoned), empty ones to their
+// arenas. The next goroutine that finds the slot empty puts a shard there.
+//
+// Close ends one life of the allocator, which is a shard.Table: no fast path
+// finds a shard any more, the arenas leave the map, a grace period passes, and
+// all is unmapped. A slow path that is under way sees that its table is closed
+// when it pins again, or takes the lock, and begins the next life.
 //
 // # Caveats
 //
+//   - No string, slice, map, interface, function, channel or pointer to the Go heap
+//     in a block: the collector does not look, and frees what it points to.
+//   - A slice or pointer that outlives its block is stale. The block may be
+//     somebody else's by then, and nothing warns of it.
+//   - append to a slice beyond its capacity moves it to the Go heap. The block
+//     must still be freed, through the slice as it was.
+//   - A double free is noticed until the block is handed out again; after that it
+//     frees somebody else's block.
+//   - An Allocator must not be copied. A Heap is for one goroutine at a time.
 //   - A stale pointer into memory that was given back is a fault at best. On
 //     systems where the Go heap may grow into those addresses they are kept; see
 //     [KeepAddresses].
@@ -118,6 +161,8 @@
 //
 //	pymalloc_nolinkname  without runtime.procPin: shards are taken by an atomic
 //	                     flag, and grace periods count sections. Slower.
-//	pymalloc_goheap      arenas from the Go heap, for -race and checkptr.
+//	pymalloc_goheap      arenas from the Go heap, for -race and checkptr; so it is
+//	                     also where there is neither mmap nor VirtualAlloc (js,
+//	                     wasip1, plan9).
 //	invariants           expensive checks at every step.
 package pymalloc

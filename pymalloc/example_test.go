@@ -8,26 +8,62 @@ import (
 	"github.com/pyarena/pyarena/pymalloc"
 )
 
+// The code of README.md.
 func Example() {
-	var a pymalloc.Allocator // the zero value is ready
-	defer a.Close()
+	var a pymalloc.Allocator // ready for use, by any goroutine
 
+	p, err := a.UnsafeMalloc(64) // 64 bytes outside the Go heap
+	if err != nil {
+		panic(err) // out of memory is an error
+	}
+	*(*int64)(p) = 42
+	fmt.Println(*(*int64)(p))
+
+	fmt.Println(a.UnsafeFree(p))                                    // nil
+	fmt.Println(errors.Is(a.UnsafeFree(p), pymalloc.ErrDoubleFree)) // true
+	fmt.Println(a.Trim())                                           // gives back now what is free
+	// Output:
+	// 42
+	// <nil>
+	// true
+	// <nil>
+}
+
+// A type in a block holds no Go pointer. UnsafeCalloc's memory is zero.
+func ExampleAllocator() {
 	type point struct{ x, y float64 }
+
+	var a pymalloc.Allocator
+	defer a.Close()
 	p, err := a.UnsafeCalloc(int(unsafe.Sizeof(point{})))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	pt := (*point)(p)
-	pt.x, pt.y = 3, 4
-	fmt.Println(pt.x*pt.x + pt.y*pt.y)
-
+	pt.x = 3
+	fmt.Println(*pt)
 	fmt.Println(a.UnsafeFree(p))
-	fmt.Println(errors.Is(a.UnsafeFree(p), pymalloc.ErrDoubleFree))
 	// Output:
-	// 25
+	// {3 0}
 	// <nil>
+}
+
+// What would exceed the limit fails, and the program goes on.
+func ExampleOptions_limitBytes() {
+	a, err := pymalloc.NewAllocator(pymalloc.Options{LimitBytes: 16 << 20})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer a.Close()
+	_, err = a.Malloc(100 << 20)
+	fmt.Println(errors.Is(err, pymalloc.ErrLimit))
+	b, err := a.Malloc(100)
+	fmt.Println(len(b), err)
+	// Output:
 	// true
+	// 100 <nil>
 }
 
 func ExampleAllocator_Malloc() {

@@ -25,7 +25,7 @@ func (s *section) run() {
 	for i := 0; i < 1<<23 && !s.waiting.Load(); i++ {
 	}
 	overlapped := s.waiting.Load()
-	for i := 0; overlapped && i < 1<<19; i++ { // in which a Wait that does not wait returns
+	for i := 0; overlapped && i < 1<<17; i++ { // in which a Wait that does not wait returns
 		overlapped = s.waiting.Load()
 	}
 	s.overlapped.Store(overlapped)
@@ -37,7 +37,7 @@ func (s *section) run() {
 func TestWait(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0))))
 	overlaps := 0
-	for range 50 {
+	for range 20 {
 		const sections = 2
 		var s [sections]section
 		var wg sync.WaitGroup

@@ -29,13 +29,6 @@ func TestReadSeesMemory(t *testing.T) {
 	}
 }
 
-// A replay reads it thousands of times, beside the Go heap that it measures.
-func TestReadLeavesNoGarbage(t *testing.T) {
-	if n := testing.AllocsPerRun(100, func() { Read() }); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
-
 func TestParseStatm(t *testing.T) {
 	page := uint64(os.Getpagesize())
 	for text, want := range map[string][2]uint64{

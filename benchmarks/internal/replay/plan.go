@@ -52,7 +52,7 @@ type Plan struct {
 }
 
 // maxSize is the largest block that an Op can hold, and that any system has.
-const maxSize = math.MaxUint32 &^ (1 << 31)
+const maxSize = math.MaxInt32
 
 // Build reads a trace to its end, or its first limit records if that is not 0.
 func Build(r *trace.Reader, limit int) (*Plan, error) {
@@ -69,7 +69,7 @@ func Build(r *trace.Reader, limit int) (*Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		if rec.Size > maxSize || rec.Align > maxSize || len(records) == math.MaxUint32 {
+		if rec.Size > maxSize || rec.Align > maxSize || uint64(len(records)) == math.MaxUint32 {
 			return nil, fmt.Errorf("record %d: %v: size %d is more than a replay can hold", len(records), rec.Op, rec.Size)
 		}
 		records = append(records, rec)

@@ -174,7 +174,7 @@ active proctype Trim() {
 			await();
 			/* Unmap */
 			if
-			:: mapped = false; retired = false
+			:: atomic { mapped = false; retired = false }
 			:: /* refused by the system */
 				lock();
 				retired = false;

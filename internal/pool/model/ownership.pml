@@ -27,8 +27,7 @@
  * leaves the front of its list is a Retire at any time. The stacks are sets here
  * (see tagstack.pml), the grace period is a wait for the shard's user (see
  * swap.pml). The seal, double frees and lost chains are not there. ADOPT is
- * adoptAt. A freer without a shard cannot adopt: if it frees the last block of an
- * abandoned pool, the pool stays abandoned until Close (stranded).
+ * adoptAt.
  * Left out: PlaceInner and PlaceRun, which mark units that are no pool, under
  * the arenas' lock.
  *
@@ -67,6 +66,7 @@ byte link[BLOCKS + 1];
 
 /* the rest of the world */
 bool inArena = true, usable;
+byte hot[SHARDS]; /* the block that was freed last, kept for malloc */
 bool inbox[SHARDS], pending[SHARDS], owned[SHARDS];
 bool slot[SHARDS] = true;  /* the shard is its goroutine's, not the drain's */
 bool pinned[SHARDS]; /* its goroutine is in a section */
@@ -75,7 +75,6 @@ bool stop; /* the program only frees from now on */
 byte done;
 
 bool held[BLOCKS + 1];  /* ghost: the program has the block */
-bool stranded;          /* ghost: see above */
 byte at, places, steps; /* of Check */
 
 #ifdef RETIRE_POSTED
@@ -88,6 +87,12 @@ byte at, places, steps; /* of Check */
 #define MayAbandon(w) (w.post != Posted)
 #else
 #define MayAbandon(w) (w.post != Posted && w.num == 0)
+#endif
+
+#ifdef STRANDED
+#define JustPush(w) !(w.owner == Abandoned && w.num + 1 >= ADOPT && mayAdopt)
+#else
+#define JustPush(w) !(w.owner == Abandoned && w.num + 1 >= ADOPT)
 #endif
 
 #ifdef HAND_AS_ME
@@ -106,6 +111,7 @@ byte at, places, steps; /* of Check */
 #define Pushed 1
 #define Post 2
 #define Adopted 3
+#define Unshared 4 /* the caller must push the pool on usable */
 
 #ifdef FILL_BLIND
 #define MayFill true
@@ -144,13 +150,15 @@ byte at, places, steps; /* of Check */
 inline Check() {
 	d_step {
 		/* each block is in one place */
-		places = held[1] + bits[1] + held[2] + bits[2];
+		places = held[1] + bits[1] + held[2] + bits[2] + (hot[0] != 0) + (hot[1] != 0);
 		assert(!(held[1] && bits[1]) && !(held[2] && bits[2]));
+		assert(hot[0] == 0 || (!held[hot[0]] && !bits[hot[0]]));
+		assert(hot[1] == 0 || (!held[hot[1]] && !bits[hot[1]] && hot[1] != hot[0]));
 		at = word.head;
 		steps = 0;
 		do
 		:: at != 0 ->
-			assert(!held[at] && !bits[at] && steps < word.num);
+			assert(!held[at] && !bits[at] && at != hot[0] && at != hot[1] && steps < word.num);
 			places++;
 			steps++;
 			at = link[at]
@@ -161,7 +169,7 @@ inline Check() {
 		steps = 0;
 		do
 		:: at != 0 ->
-			assert(!held[at] && !bits[at] && steps < chainLen);
+			assert(!held[at] && !bits[at] && at != hot[0] && at != hot[1] && steps < chainLen);
 			places++;
 			steps++;
 			at = link[at]
@@ -177,7 +185,7 @@ inline Check() {
 		:: word.owner == Free -> assert(inArena && live == 0 && chain == 0)
 		:: word.owner == Shared -> assert(usable && word.post == Quiet)
 		:: word.owner == Abandoned ->
-			assert(live == BLOCKS && chain == 0 && (word.num < ADOPT || held[1] || held[2] || stranded))
+			assert(live == BLOCKS && chain == 0 && word.num < ADOPT)
 		:: word.owner >= FirstShard ->
 			assert(owned[word.owner - FirstShard]);
 			assert((word.post == Posted) == (inbox[word.owner - FirstShard] || pending[word.owner - FirstShard]));
@@ -316,7 +324,7 @@ inline Take() {
 
 /* PushRemote frees block b; what is left to do is in did, the owner to post to
  * in to. */
-inline PushRemote(me, mayAdopt) {
+inline PushRemote(mayAdopt) {
 	do
 	:: did == 0 ->
 		Load(w);
@@ -324,9 +332,9 @@ inline PushRemote(me, mayAdopt) {
 			assert(w.owner != me && w.owner != Free);
 			link[b] = w.head;
 			if
-	#ifdef HAND_AS_ME
+#ifdef HAND_AS_ME
 			:: w.owner == Hand && !mayAdopt -> did = Pushed /* Mine, it seems */
-	#endif
+#endif
 			:: w.owner == Abandoned && w.num + 1 >= ADOPT && mayAdopt ->
 				CompareAndSwap(w, me, Quiet, 0, 0, ok);
 				if
@@ -338,7 +346,12 @@ inline PushRemote(me, mayAdopt) {
 					chainLen = w.num + 1
 				:: else
 				fi
-			:: !(w.owner == Abandoned && w.num + 1 >= ADOPT && mayAdopt) && NotMine(w) ->
+#ifndef STRANDED
+			:: w.owner == Abandoned && w.num + 1 >= ADOPT && !mayAdopt ->
+				CompareAndSwap(w, Shared, Quiet, b, w.num + 1, ok);
+				did = (ok -> Unshared : 0)
+#endif
+			:: JustPush(w) && NotMine(w) ->
 				to = w.owner;
 				if
 				:: w.post == Want ->
@@ -445,6 +458,20 @@ inline refillFirst() {
 	fi
 }
 
+/* Keep a block that was freed, in use as far as the pool knows */
+inline Keep(i) {
+	assert(word.owner == id && !bits[i] && hot[g] == 0);
+	held[i] = false;
+	hot[g] = i
+}
+
+inline TakeHot() {
+	Touch(id);
+	assert(!bits[hot[g]] && !held[hot[g]]);
+	held[hot[g]] = true;
+	hot[g] = 0
+}
+
 inline Pop(i) {
 	Touch(id);
 	assert(bits[i] && !held[i]);
@@ -462,15 +489,13 @@ inline free() {
 			listed = true
 		}
 	:: else ->
-		if
-		:: s -> PushRemote(id, true)
-		:: else -> PushRemote(Nobody, false)
-		fi;
+		me = (s -> id : Nobody);
+		PushRemote(s);
 		atomic {
 			if
 			:: did == Post -> push_inbox(to - FirstShard)
-			:: did == Adopted -> stranded = false; acquire()
-			:: did == Pushed && to == Abandoned -> stranded = stranded || (word.owner == Abandoned && word.num == BLOCKS)
+			:: did == Adopted -> acquire()
+			:: did == Unshared -> assert(!usable); usable = true
 			:: else
 			fi
 		}
@@ -483,6 +508,7 @@ inline exit() {
 		s = false;
 		ok = false;
 		b = 0;
+		me = 0;
 		did = 0;
 		to = 0;
 		CheckIfIdle()
@@ -494,11 +520,14 @@ inline exit() {
 active [SHARDS] proctype Goroutine() {
 	byte g = _pid;
 	byte id = _pid + FirstShard;
-	byte b, did, to;
+	byte b, me, did, to;
 	bool s, ok;
 	Word w;
 
 	do
+	:: atomic { g == 0 && slot[g] && word.owner == id && hot[g] == 0 && held[1] -> Keep(1); exit() }
+	:: atomic { g == 0 && slot[g] && word.owner == id && hot[g] == 0 && held[2] -> Keep(2); exit() }
+	:: atomic { !stop && slot[g] && hot[g] != 0 -> TakeHot(); exit() }
 	:: atomic { !stop && slot[g] && owned[g] && listed && bits[1] -> Pop(1); exit() }
 	:: atomic { !stop && slot[g] && owned[g] && listed && bits[2] -> Pop(2); exit() }
 	:: atomic { !stop && slot[g] && owned[g] && listed && live == BLOCKS -> enter }; refillFirst(); exit()
@@ -549,6 +578,18 @@ inline dispose() {
 }
 
 inline drain() {
+	atomic {
+		if
+#ifndef DRAIN_NO_HOT
+		:: hot[g] != 0 ->
+			Touch(id);
+			assert(!bits[hot[g]]);
+			bits[hot[g]] = true;
+			hot[g] = 0
+#endif
+		:: else
+		fi
+	};
 	if
 	:: owned[g] ->
 		d_step { Touch(id); listed = false; owned[g] = false };
@@ -618,6 +659,6 @@ active proctype Trim() {
 	drain();
 	drainUsable();
 	Check();
-	assert((word.owner == Free && inArena) || (word.owner == Abandoned && stranded))
+	assert(word.owner == Free && inArena)
 }
 

@@ -4,12 +4,13 @@
  *
  * States. table is the allocator's table, numbered by lives, 0 if none. Of each
  * life: closed (the table's), arenasClosed (the set's), heaps (a map, nil after
- * Close). view is what the fast path reads: n, the life it is for, and the slot.
+ * Close). view is what the fast path reads: n, the life it is for, and the slot,
+ * whose shard may own a pool.
  * memory is the life whose arena is mapped, at the same address in all lives.
  *
  * Who makes the transitions. Two goroutines, which load the table, or open the
- * next life, and make one of the calls: Alloc and provide (enter, install,
- * TakePool, Own, exit), a fast free that trips (Trip, exit, PutChain), a slow free
+ * next life, and make one of the calls: UnsafeMalloc on the fast path, Alloc and
+ * provide (enter, install, TakePool, Own, exit), a fast free that trips (Trip, exit, PutChain), a slow free
  * (enter, Load, exit, drainFreepools with PutNumber), NewHeap with a call on the
  * heap (begin, enter, end). The closer: Close, twice.
  *
@@ -31,6 +32,7 @@
 byte table; /* Allocator.table */
 bool opening; /* Allocator.mu */
 byte lives;
+byte done;
 byte memory;
 
 bool closed[LIVES + 1], arenasClosed[LIVES + 1], heapsNil[LIVES + 1];
@@ -41,6 +43,7 @@ bool entry[LIVES + 1];    /* the arena map has the life's entry */
 /* View; life stands for its entry, slots, mask and table */
 byte view_n, view_life;
 bool slot; /* of the view's life: has a shard */
+bool owns; /* that shard owns a pool */
 
 bool running; /* somebody is pinned on the P */
 bool heapBusy[2], heapShard[2];
@@ -54,23 +57,6 @@ byte heapOf[2]; /* in the heaps of this life */
 
 #define Enter() atomic { !running -> running = true }
 #define Exit() running = false
-
-/* enter leaves in ok whether the table is open, in s whether there is a shard */
-inline enter() {
-	Enter();
-	if
-	:: Closed(t) -> Exit(); ok = false
-	:: else ->
-		ok = true;
-		/* Take */
-		if
-		:: view_n != 0 ->
-			assert(view_life == t);
-			s = slot
-		:: else -> s = false
-		fi
-	fi
-}
 
 #ifdef NO_RECHECK
 #define Closed(t) false
@@ -101,6 +87,23 @@ inline enter() {
 #else
 #define ClosedAtNewHeap(t) closed[t]
 #endif
+
+/* enter leaves in ok whether the table is open, in s whether there is a shard */
+inline enter() {
+	Enter();
+	if
+	:: Closed(t) -> Exit(); ok = false
+	:: else ->
+		ok = true;
+		/* Take */
+		if
+		:: view_n != 0 ->
+			assert(view_life == t);
+			s = slot
+		:: else -> s = false
+		fi
+	fi
+}
 
 inline install() {
 	lock(mu[t]);
@@ -145,7 +148,7 @@ inline Alloc() {
 	:: ok ->
 		enter();
 		if
-		:: ok && s -> touch(t); Exit() /* Own, acquire */
+		:: ok && s -> touch(t); owns = true; Exit() /* Own, acquire */
 		:: ok && !s ->
 			Exit();
 			Put();
@@ -154,6 +157,18 @@ inline Alloc() {
 		fi
 	:: else
 	fi
+}
+
+/* UnsafeMalloc on the fast path: no look at the arena map */
+inline MallocFast() {
+	Enter();
+	if
+	:: view_n != 0 && slot && owns ->
+		t = view_life;
+		touch(t)
+	:: else
+	fi;
+	Exit()
 }
 
 /* UnsafeFree on the fast path, with Trip */
@@ -180,11 +195,13 @@ inline FreeSlow() {
 	if
 	:: ok ->
 		if
-		:: entry[t] -> touch(t); touch(t)
-		:: else
-		fi;
-		Exit();
-		Put() /* drainFreepools */
+		:: entry[t] ->
+			touch(t);
+			touch(t);
+			Exit();
+			Put() /* drainFreepools */
+		:: else -> Exit()
+		fi
 	:: else
 	fi
 }
@@ -231,7 +248,6 @@ inline open() {
 		:: table == 0 && lives < LIVES ->
 			lives++;
 			view_life = lives;
-			slot = false;
 			view_n = 1;
 			table = lives
 		:: else
@@ -259,11 +275,13 @@ active [2] proctype Goroutine() {
 			:: ok -> HeapCall()
 			:: else
 			fi
+		:: MallocFast()
 		:: FreeFast()
 		fi;
 		atomic { t = 0; s = false; ok = false }
 	:: table == 0 && lives == LIVES -> break
-	od
+	od;
+	done++
 }
 
 #ifdef NO_GRACE
@@ -305,7 +323,7 @@ active proctype Closer() {
 			/* Unmap */
 			assert(memory == 0 || memory == t);
 			memory = 0;
-			slot = false;
+			d_step { slot = false; owns = false };
 #ifdef N_LATE
 			view_n = 0;
 #endif
@@ -316,6 +334,6 @@ active proctype Closer() {
 	:: table == 0 && lives == LIVES && !opening -> break
 	od;
 	/* all others are done */
-	_nr_pr == 1;
+	done == 2;
 	assert(memory == 0)
 }
