@@ -61,6 +61,8 @@ inline Enter() {
 	running[parity]++
 }
 
+#define Exit() running[parity]--
+
 #ifdef NO_BUSY
 #define CompareAndSwapBusy(s) atomic { true -> taken = true }
 #else
@@ -81,12 +83,12 @@ active [2] proctype Reader() {
 			:: taken ->
 				use(s);
 				unuse(s);
-				busy[s] = false /* Exit */
+				busy[s] = false
 			:: else
 			fi
 		:: else
 		fi;
-		running[parity]--;
+		Exit();
 		if
 		:: s == 0 -> install()
 		:: else

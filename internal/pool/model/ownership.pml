@@ -327,7 +327,6 @@ inline Take() {
 inline PushRemote(mayAdopt) {
 	do
 	:: did == 0 ->
-		Load(w);
 		atomic {
 			assert(w.owner != me && w.owner != Free);
 			link[b] = w.head;
@@ -363,7 +362,11 @@ inline PushRemote(mayAdopt) {
 				fi
 			fi;
 			Forget(w)
-		}
+		};
+		if
+		:: did == 0 -> Load(w)
+		:: else
+		fi
 	:: else -> break
 	od
 }
@@ -479,28 +482,41 @@ inline Pop(i) {
 	held[i] = true
 }
 
-/* freePinned and freeRemote for block b, which was held */
-inline free() {
-	if
-	:: atomic { s && word.owner == id -> /* Push, and trip */
-			Touch(id);
-			assert(!bits[b]);
-			bits[b] = true;
-			listed = true
-		}
-	:: else ->
-		me = (s -> id : Nobody);
-		PushRemote(s);
-		atomic {
-			if
-			:: did == Post -> push_inbox(to - FirstShard)
-			:: did == Adopted -> acquire()
-			:: did == Unshared -> assert(!usable); usable = true
-			:: else
-			fi
-		}
-	fi
+/* Push, and trip: a free of block i by its owner */
+inline Push(i) {
+	Touch(id);
+	assert(!bits[i]);
+	held[i] = false;
+	bits[i] = true;
+	listed = true
 }
+
+#define enter pinned[g] = true; s = slot[g]
+#define mine (slot[g] && word.owner == id)
+
+/* freeRemote frees a block. The caller saw that the pool is not its own, which is
+ * so to the end of its section. */
+inline beginRemote(i) {
+	enter;
+	held[i] = false;
+	b = i;
+	me = (s -> id : Nobody);
+	Load(w)
+}
+
+inline freeRemote() {
+	PushRemote(s);
+	atomic {
+		if
+		:: did == Post -> push_inbox(to - FirstShard)
+		:: did == Adopted -> acquire()
+		:: did == Unshared -> assert(!usable); usable = true
+		:: else
+		fi;
+		exit()
+	}
+}
+
 
 inline exit() {
 	atomic {
@@ -515,8 +531,6 @@ inline exit() {
 	}
 }
 
-#define enter pinned[g] = true; s = slot[g]
-
 active [SHARDS] proctype Goroutine() {
 	byte g = _pid;
 	byte id = _pid + FirstShard;
@@ -525,8 +539,8 @@ active [SHARDS] proctype Goroutine() {
 	Word w;
 
 	do
-	:: atomic { g == 0 && slot[g] && word.owner == id && hot[g] == 0 && held[1] -> Keep(1); exit() }
-	:: atomic { g == 0 && slot[g] && word.owner == id && hot[g] == 0 && held[2] -> Keep(2); exit() }
+	:: atomic { g == 0 && mine && hot[g] == 0 && held[1] -> Keep(1); exit() }
+	:: atomic { g == 0 && mine && hot[g] == 0 && held[2] -> Keep(2); exit() }
 	:: atomic { !stop && slot[g] && hot[g] != 0 -> TakeHot(); exit() }
 	:: atomic { !stop && slot[g] && owned[g] && listed && bits[1] -> Pop(1); exit() }
 	:: atomic { !stop && slot[g] && owned[g] && listed && bits[2] -> Pop(2); exit() }
@@ -535,8 +549,10 @@ active [SHARDS] proctype Goroutine() {
 	:: atomic { !stop && slot[g] && !owned[g] && usable -> usable = false; Take(); acquire(); exit() }
 	:: atomic { !stop && slot[g] && !owned[g] && inArena -> inArena = false; Place(); Own(); acquire(); exit() }
 	:: atomic { slot[g] && owned[g] -> enter }; retire(); exit() /* sweepOne, list, trip */
-	:: atomic { held[1] -> enter; held[1] = false; b = 1 }; free(); exit()
-	:: atomic { held[2] -> enter; held[2] = false; b = 2 }; free(); exit()
+	:: atomic { mine && held[1] -> Push(1); exit() }
+	:: atomic { !mine && held[1] -> beginRemote(1) }; freeRemote()
+	:: atomic { mine && held[2] -> Push(2); exit() }
+	:: atomic { !mine && held[2] -> beginRemote(2) }; freeRemote()
 	:: atomic { stop && !held[1] && !held[2] -> done++ }; break
 	od
 }

@@ -1,0 +1,20 @@
+// Package model_test checks the model of the ownership word.
+package model_test
+
+import (
+	"testing"
+
+	"github.com/pyarena/pyarena/internal/spin"
+)
+
+func TestOwnership(t *testing.T) {
+	spin.Check(t, "ownership.pml",
+		"RETIRE_POSTED", "ABANDON_NONEMPTY", "ABANDON_STORE", "SHARE_POSTED", "FILL_BLIND",
+		"POST_TWICE", "HAND_AS_ME", "STRANDED", "DRAIN_NO_WAIT", "DRAIN_NO_HOT")
+}
+
+// TestOwnershipSecond: as TestOwnership, with pools that are adopted at the
+// second free.
+func TestOwnershipSecond(t *testing.T) { spin.Holds(t, "ownership.pml", "ADOPT=2") }
+
+func TestCovers(t *testing.T) { spin.Covers(t, "..", "ownership.pml") }
