@@ -39,7 +39,8 @@ type KeepAddresses uint8
 
 const (
 	// KeepWhereNeeded keeps addresses where the Go heap may grow into them:
-	// everywhere but on 64-bit Linux.
+	// everywhere but on 64-bit Linux with the usual layout of addresses (see
+	// osmem.KeepsAddresses).
 	KeepWhereNeeded KeepAddresses = iota
 	// KeepAlways keeps them.
 	KeepAlways

@@ -21,7 +21,7 @@
  * Abstracted. One arena, at the same address again each time; one pool. Wait is
  * the moment at which nobody is pinned and all stores are flushed (see swap.pml).
  *
- * Seen: XXX states.
+ * Seen: 33,000 states.
  */
 
 bool entry, mapped, listed, taken;

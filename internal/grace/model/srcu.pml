@@ -19,7 +19,7 @@
  * of them by itself. One slot of several. Sequential consistency, as all of it
  * is sync/atomic.
  *
- * Seen: XXX states.
+ * Seen: 33,000 states.
  */
 
 #define SHARDS 3
