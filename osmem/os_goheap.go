@@ -39,7 +39,10 @@ type region struct {
 	mem  []byte // contains the region
 }
 
-func sysKeepsAddresses() bool { return false }
+func sysKeepsAddresses() bool { return true }
+
+// OnGoHeap is whether the Go heap stands in for the system.
+const OnGoHeap = true
 
 func sysReserve(size int) (unsafe.Pointer, error) { return sysMapAligned(size, pageSize, false) }
 

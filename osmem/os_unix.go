@@ -119,3 +119,6 @@ func sysRelease(p unsafe.Pointer, size int) error { return munmap(p, size) }
 func sysProtect(p unsafe.Pointer, size int, a Access) error {
 	return unix.Mprotect(bytesAt(p, size), [numAccess]int{unix.PROT_NONE, unix.PROT_READ, readWrite}[a])
 }
+
+// OnGoHeap is whether the Go heap stands in for the system.
+const OnGoHeap = false

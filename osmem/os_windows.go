@@ -111,3 +111,6 @@ func sysAdvise(p unsafe.Pointer, size int, a Advice) error {
 func sysRemap(unsafe.Pointer, int, int, bool) (unsafe.Pointer, error) {
 	return nil, errors.ErrUnsupported
 }
+
+// OnGoHeap is whether the Go heap stands in for the system.
+const OnGoHeap = false

@@ -130,7 +130,7 @@ func TestUnmapRefused(t *testing.T) {
 	a := newAllocator(t, Options{RetainBytes: -1, KeepAddresses: KeepNever})
 	ps := fill(t, a, 16<<20)
 	restore := osmem.SetFault(func(op osmem.Op, _ int) error {
-		if op == osmem.OpRelease {
+		if op == osmem.OpRelease || op == osmem.OpDecommit {
 			return osmem.ErrNoMemory
 		}
 		return nil
@@ -178,7 +178,7 @@ func TestCloseRefused(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Error(err)
 	}
-	if made := osmem.Calls().Sub(before); made.Release < 8 {
+	if made := osmem.Calls().Sub(before); made.Release < 8 && !osmem.OnGoHeap {
 		t.Errorf("%d releases after Close, want those that were refused too", made.Release)
 	}
 }

@@ -626,3 +626,29 @@ func TestWithoutCollector(t *testing.T) {
 		t.Errorf("%d bytes stay mapped with GOGC=off\n%s", a.Stats().MappedBytes, a.Stats())
 	}
 }
+
+// A released heap still frees, and without a shard: pools whose last block is freed
+// so are not forgotten, be they abandoned or in the hand of a trim.
+func TestFreeWithoutShard(t *testing.T) {
+	a := newAllocator(t, Options{})
+	for round := range 20 {
+		h := a.AcquireHeap()
+		ps := fill(t, h, 2<<20)
+		h.Release()
+		done := make(chan error)
+		go func() {
+			var err error
+			for range round {
+				err = errors.Join(err, a.Trim())
+			}
+			done <- err
+		}()
+		for _, p := range ps {
+			mustFree(t, h, p)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		requireEmpty(t, a)
+	}
+}

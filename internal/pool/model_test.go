@@ -130,6 +130,8 @@ func (m *model) freeRemote(i int, mayAdopt bool) {
 	switch {
 	case m.owner == pool.Abandoned && mayAdopt && m.counts['r']+1 >= max(len(m.state)/8, 1):
 		want = pool.Adopted
+	case m.owner == pool.Abandoned && m.counts['r']+1 >= max(len(m.state)/8, 1):
+		want = pool.Unclaimed
 	case m.post == pool.Want:
 		want = pool.Post
 	}
@@ -142,6 +144,8 @@ func (m *model) freeRemote(i int, mayAdopt bool) {
 	case pool.Adopted:
 		m.owner = other
 		m.all('r', 'c')
+	case pool.Unclaimed:
+		m.owner = pool.Shared
 	case pool.Post:
 		m.post = pool.Posted
 	}

@@ -40,6 +40,7 @@
 //	shard     -> Abandoned  the shard's drain, if the pool is full
 //	Shared    -> shard      who popped the pool from usedpools
 //	Abandoned -> shard      a freer, with its own block, once adoptAt are free
+//	Abandoned -> Shared     the same, if it has no shard
 //
 // Transitions of post, the notice that a full pool has free blocks again:
 //
@@ -84,6 +85,7 @@ const (
 	Run        = 3 // not a pool: the head of a large run
 	Inner      = 4 // not a pool: a unit after the first of a pool or run
 	Hand       = 5 // in the hand of a trim
+	Nobody     = 6 // never an owner: who frees without a shard
 	FirstShard = 16
 )
 
@@ -595,16 +597,17 @@ type Outcome uint8
 
 // The outcomes of PushRemote.
 const (
-	Refused Outcome = iota // not a pool with live blocks: nothing done
-	Mine                   // the caller owns the pool: nothing done
-	Pushed                 // done
-	Post                   // done; the caller must post the pool to its owner's inbox
-	Adopted                // done; the pool is the caller's now
+	Refused   Outcome = iota // not a pool with live blocks: nothing done
+	Mine                     // the caller owns the pool: nothing done
+	Pushed                   // done
+	Post                     // done; the caller must post the pool to its owner's inbox
+	Adopted                  // done; the pool is the caller's now
+	Unclaimed                // done; the pool is Shared now, the caller must push it on usedpools
 )
 
 // PushRemote frees the allocated block at p onto a pool that another owns. me
 // is the caller's shard, owner the one to post to. Only a caller with mayAdopt
-// becomes the owner of an abandoned pool.
+// becomes the owner of an abandoned pool; for another it becomes Shared.
 //
 //go:nosplit
 func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt bool) (did Outcome, number, owner uint32) {
@@ -621,7 +624,14 @@ func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt bool) (did Out
 		}
 		seal(p, w.head()) // published by the CAS
 		n := w.Len() + 1
-		if owner == Abandoned && n >= adoptAt && mayAdopt {
+		if owner == Abandoned && n >= adoptAt {
+			// Somebody has to take the pool: this may be its last free.
+			if !mayAdopt {
+				if h.word.CompareAndSwap(uint64(w), uint64(makeWord(Shared, Quiet, d, n))) {
+					return Unclaimed, number, owner
+				}
+				continue
+			}
 			if h.word.CompareAndSwap(uint64(w), uint64(makeWord(me, Quiet, 0, 0))) {
 				h.chain = d // an abandoned pool has none
 				store(&h.chainLen, n)

@@ -449,15 +449,11 @@ func TestAbandon(t *testing.T) {
 			push(t, h, p, pool.Pushed)
 			wantWord(t, h, pool.Abandoned, pool.Quiet, uint32(i+1))
 		}
-		did, _, _ := h.PushRemote(all[adoptAt-1], pool.Hand, false)
-		if did != pool.Pushed || h.Owner() != pool.Abandoned {
-			t.Fatalf("outcome %d, owner %d, of a freer that cannot adopt", did, h.Owner())
-		}
-		push(t, h, all[adoptAt], pool.Adopted)
+		push(t, h, all[adoptAt-1], pool.Adopted)
 		wantWord(t, h, other, pool.Quiet, 0)
-		wantCounts(t, h, n, n-adoptAt-1)
-		for i := range adoptAt + 1 {
-			if p := alloc(t, h); p == nil || int(h.Index(p)) > adoptAt {
+		wantCounts(t, h, n, n-adoptAt)
+		for i := range adoptAt {
+			if p := alloc(t, h); p == nil || int(h.Index(p)) >= adoptAt {
 				t.Fatalf("block %d of those adopted is at %p", i, p)
 			}
 		}
@@ -467,8 +463,25 @@ func TestAbandon(t *testing.T) {
 		}
 	}
 
-	h := newPool(t, 512)
+	// A freer that cannot have pools makes it Shared instead.
+	h := newPool(t, 64)
 	all := allocAll(t, h)
+	if !h.Fill() || !h.Abandon() {
+		t.Fatal("a full pool was not abandoned")
+	}
+	for i, p := range all {
+		want := pool.Pushed
+		if i == len(all)/8-1 {
+			want = pool.Unclaimed
+		}
+		if did, _, _ := h.PushRemote(p, pool.Nobody, false); did != want {
+			t.Fatalf("free %d of a freer that cannot adopt: outcome %d, want %d", i, did, want)
+		}
+	}
+	wantWord(t, h, pool.Shared, pool.Quiet, uint32(len(all)))
+
+	h = newPool(t, 512)
+	all = allocAll(t, h)
 	push(t, h, all[0], pool.Pushed)
 	if h.Abandon() {
 		t.Error("a pool with a remote list was abandoned")

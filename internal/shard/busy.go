@@ -1,4 +1,4 @@
-//go:build !race && !pymalloc_nolinkname
+//go:build !race && !pymalloc_nolinkname && (amd64 || 386 || s390x)
 
 package shard
 

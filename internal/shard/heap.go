@@ -6,6 +6,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/arena"
 	"github.com/pyarena/pyarena/internal/grace"
 	"github.com/pyarena/pyarena/internal/pool"
 )
@@ -14,8 +15,9 @@ import (
 //
 // A trim may take the shard away: it empties the heap's slot, and after a grace
 // period, at which a goroutine in the middle of a call may have been stopped,
-// waits until the heap is not busy. The busy mark needs no atomic instruction:
-// the stop-the-world of the grace period makes it visible.
+// waits until the heap is not busy. Where stores are seen in program order the
+// busy mark needs no atomic instruction: the stop-the-world of the grace period
+// makes it visible, and its end is not seen before what was done under it.
 type Heap struct {
 	View
 	shard atomic.Pointer[Shard]
@@ -26,6 +28,9 @@ type Heap struct {
 func (t *Table) NewHeap() (*Heap, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closed.Load() {
+		return nil, arena.ErrClosed
+	}
 	hp := &Heap{}
 	hp.entry, hp.slots, hp.mask, hp.table = t.view.entry, t.view.slots, t.view.mask, t
 	hp.unitLog = t.view.unitLog

@@ -493,7 +493,10 @@ func (t *Table) freeWithoutShard(p unsafe.Pointer) Verdict {
 	}
 	grace.Exit(token)
 	if e.Kind() == addrmap.Huge || verdict == isRun {
-		return t.freeLarge(e, p)
+		verdict = t.freeLarge(e, p)
+	}
+	if verdict == Freed {
+		t.arm()
 	}
 	return verdict
 }
@@ -542,9 +545,13 @@ func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 	case pool.Freed:
 		return Double
 	}
-	me := uint32(pool.Hand)
+	me := uint32(pool.Nobody)
 	if s != nil {
 		me = s.id
+	}
+	c := h.Class()
+	if c >= sizeclass.Count {
+		return NotOurs // for the compiler
 	}
 	did, number, owner := h.PushRemote(p, me, s != nil)
 	switch did {
@@ -554,6 +561,8 @@ func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 		inboxOf(owner).Push(arena.Links(), number, number)
 	case pool.Adopted:
 		s.acquire(h)
+	case pool.Unclaimed:
+		t.usable[c].Push(arena.Links(), number, number)
 	}
 	return Freed
 }

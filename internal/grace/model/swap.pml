@@ -3,8 +3,9 @@
  * the world (packages grace and shard).
  *
  * States. slot is the shard of a P, heap that of the Heap, 0 if none. running tells
- * that a goroutine is pinned on the P. busy is the Heap's mark. data[s] is a
- * word of shard s that its user writes.
+ * that a goroutine is pinned on the P. busy is the Heap's mark. The Heap's user
+ * writes busy and the shard's data; pendingData is the shard whose data is not
+ * visible yet.
  *
  * Who makes the transitions. Two goroutines, in turns pinned on the P while
  * they use its shard (Enter, Take, Exit); the Heap's goroutine, not pinned (begin,

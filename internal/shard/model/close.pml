@@ -5,14 +5,15 @@
  * States. table is the allocator's table, numbered by lives, 0 if none. Of each
  * life: closed (the table's), arenasClosed (the set's), heaps (a map, nil after
  * Close). view is what the fast path reads: n, the life it is for, and the slot,
- * whose shard may own a pool.
- * memory is the life whose arena is mapped, at the same address in all lives.
+ * whose shard may own a pool. memory is the life whose arena is mapped, at the
+ * same address in all lives.
  *
  * Who makes the transitions. Two goroutines, which load the table, or open the
- * next life, and make one of the calls: UnsafeMalloc on the fast path, Alloc and
- * provide (enter, install, TakePool, Own, exit), a fast free that trips (Trip, exit, PutChain), a slow free
- * (enter, Load, exit, drainFreepools with PutNumber), NewHeap with a call on the
- * heap (begin, enter, end). The closer: Close, twice.
+ * next life, and make one of the calls: UnsafeMalloc on the fast path; Alloc with
+ * provide (TakePool, enter, Own, exit; or install); UnsafeFree on the fast path,
+ * with Trip (exit, PutChain); a slow free (enter, exit, drainFreepools with
+ * PutNumber); NewHeap with a call on the heap (begin, end) and its Release. The
+ * closer: Close, of each life.
  *
  * Proved. The arena of a life is touched only while it is mapped, and never as
  * that of another life. A slot or the view of a life is used by nobody of another.

@@ -5,9 +5,9 @@
  * node of n, in a table that outlives every node, so that a pop that has lost a
  * race may read links[n] of a node that another holds by now.
  *
- * Who makes the transitions. Any of three processes; they make 2, 2 and 1 calls, of their
- * choice: Push of one node that it holds, or of a chain of two (joined by Link),
- * Pop, and TakeAll with a walk by Next. Nodes are used again at once.
+ * Who makes the transitions. Three processes, which make two, two and one calls of
+ * their choice: Push of a node in hand, or of a chain of two (joined by Link), Pop,
+ * and TakeAll with a walk by Next. Nodes are used again at once.
  *
  * Proved. A node that is popped or taken was on the stack (owner, a ghost): no
  * node is handed out twice. When all is over the chain has each node once that
