@@ -1,0 +1,5 @@
+//go:build !race
+
+package pymalloc
+
+const underRace = false
