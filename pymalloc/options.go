@@ -44,8 +44,7 @@ const (
 	KeepWhereNeeded KeepAddresses = iota
 	// KeepAlways keeps them.
 	KeepAlways
-	// KeepNever gives them back. With the Go heap as backing it is KeepAlways: the
-	// collector does not bear stale pointers into what it has reclaimed.
+	// KeepNever gives them back. With the Go heap as backing it is KeepAlways.
 	KeepNever
 )
 
@@ -80,7 +79,6 @@ func (o Options) config() (c shard.Config, err error) {
 	if c.RetainDelay == 0 {
 		c.RetainDelay = time.Second
 	}
-	c.Keep = o.KeepAddresses == KeepAlways || osmem.OnGoHeap ||
-		o.KeepAddresses == KeepWhereNeeded && osmem.KeepsAddresses()
+	c.Keep = o.KeepAddresses == KeepAlways || o.KeepAddresses == KeepWhereNeeded && osmem.KeepsAddresses()
 	return c, nil
 }

@@ -128,9 +128,11 @@ func (l *addressList) take(log uint) (unsafe.Pointer, error) {
 	return p, nil
 }
 
-// give unmaps the range, or decommits and keeps it.
+// give unmaps the range, or decommits and keeps it. The Go heap as backing is
+// always kept: the collector does not bear stale pointers into what it has
+// reclaimed.
 func (l *addressList) give(p unsafe.Pointer, log uint, keep bool) error {
-	if !keep {
+	if !keep && !osmem.OnGoHeap {
 		return osmem.Release(p, 1<<log)
 	}
 	if err := osmem.Decommit(p, 1<<log); err != nil {
