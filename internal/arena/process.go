@@ -64,7 +64,9 @@ func (t *numberTable) take(units int) (uint32, error) {
 // enter notes the arena that a range belongs to.
 func (t *numberTable) enter(first uint32, units int, base unsafe.Pointer) {
 	for i := range uint32(units) >> groupLog {
-		*t.bases.At(first>>groupLog + i) = base
+		// Not as a pointer: what stood there before may point to memory that
+		// was given back, which a write barrier must not see.
+		*(*uintptr)(unsafe.Pointer(t.bases.At(first>>groupLog + i))) = uintptr(base)
 	}
 }
 

@@ -278,8 +278,11 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 			return nil, false, &BrokenError{Block: uintptr(broken), Size: sizeclass.Size(c)}
 		}
 		if found == foundNothing {
-			err := t.provide(hp, c)
-			if err != nil && !reclaimed && err != arena.ErrClosed {
+			p, zero, err := t.provide(hp, c)
+			if err == nil {
+				return p, zero, nil
+			}
+			if !reclaimed && err != arena.ErrClosed {
 				reclaimed = true // the limit is reached, or the system refuses: give back what is idle
 				err = t.Trim()
 			}
@@ -298,25 +301,33 @@ type BrokenError struct {
 
 func (e *BrokenError) Error() string { return "remote list is corrupted" }
 
-// provide gives the shard a pool of class c from the arenas.
-func (t *Table) provide(hp *Heap, c uint8) error {
+// provide gives the shard a pool of class c from the arenas, and returns the
+// pool's first block: where sections are not pinned the caller might not meet
+// that shard again.
+func (t *Table) provide(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error) {
 	h, err := t.Arenas.TakePool(c)
 	if err != nil {
-		return err
+		return nil, false, err
 	}
-	s, token, err := t.enter(hp)
-	if err != nil {
-		return err // closed: the pool is gone with its arena
-	}
-	if s == nil {
+	for {
+		s, token, err := t.enter(hp)
+		if err != nil {
+			return nil, false, err // closed: the pool is gone with its arena
+		}
+		if s != nil {
+			h.Own(s.id)
+			s.acquire(h)
+			p, zero := h.PopZero()
+			pool.Unseal(p)
+			t.exit(hp, s, token)
+			return p, zero, nil
+		}
 		t.exit(hp, s, token)
-		t.Arenas.PutChain(h)
-		return nil // to be installed, then asked again
+		if err := t.install(hp, token); err != nil {
+			t.Arenas.PutChain(h)
+			return nil, false, err
+		}
 	}
-	h.Own(s.id)
-	s.acquire(h)
-	t.exit(hp, s, token)
-	return nil
 }
 
 // found is what refill has found.
