@@ -29,11 +29,13 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		s, _ := a.view.Take(token)
 		if s != nil {
 			if p := s.TakeHot(c); p != nil {
+				s.SetLast(p, c)
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil
 			}
 			if p := s.Used(c).Pop(); p != nil {
+				s.SetLast(p, c)
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil
@@ -59,6 +61,7 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 				p, clean = s.Used(c).PopZero()
 			}
 			if p != nil {
+				s.SetLast(p, c)
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				if !clean {
@@ -106,7 +109,9 @@ func (a *Allocator) allocSlow(call string, hp *shard.Heap, size, align int) (p u
 	for {
 		t := (*shard.Table)(nil)
 		if hp != nil {
-			t = hp.Table()
+			if t = hp.Table(); hp.Released() {
+				return nil, false, ErrReleased
+			}
 		} else if t, err = a.open(); err != nil {
 			return nil, false, allocError(call, size, err)
 		}

@@ -102,7 +102,8 @@ func (a *Allocator) Owns(p unsafe.Pointer) bool {
 	case addrmap.Arena:
 		return e == t.Arenas.Entry
 	case addrmap.Huge:
-		return e.ID() == t.Arenas.Entry.ID() && large.Usable(p) != 0
+		size, _ := large.Usable(p)
+		return e.ID() == t.Arenas.Entry.ID() && size != 0
 	}
 	return false
 }

@@ -90,16 +90,17 @@ func (a *Allocator) freePinned(ps []unsafe.Pointer) int {
 		shard.Exit(s, token)
 		return 0
 	}
+	s.Forget()
 	for n, p := range ps {
 		if !a.view.IsMine(p) {
 			shard.Exit(s, token)
 			return n
 		}
 		h := a.view.HeaderOf(p)
-		if !s.OwnsQuiet(h) {
-			h = s.QuietOuter(h)
+		if !s.OwnsQuiet(h) && h.IsInner() {
+			h = h.Outer()
 		}
-		if h == nil {
+		if !s.OwnsQuiet(h) {
 			shard.Exit(s, token)
 			return n
 		}

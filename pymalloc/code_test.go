@@ -46,7 +46,7 @@ func TestFastPathCode(t *testing.T) {
 		"runtime.procPin": true, "runtime.procUnpin": true, "runtime.morestack_noctxt": true,
 		// Leaving the fast path:
 		"pymalloc.(*Allocator).allocSlow": true, "pymalloc.(*Allocator).freeSlow": true, "pymalloc.freeError": true,
-		"shard.(*Table).Trip": true, "shard.(*Table).FreeEntered": true, "shard.(*Heap).Trip": true, "shard.(*Shard).QuietOuter": true,
+		"shard.(*Table).Trip": true, "shard.(*Table).FreeEntered": true, "shard.(*Heap).Trip": true,
 	}
 	for _, name := range []string{
 		"pymalloc.(*Allocator).UnsafeMalloc", "pymalloc.(*Allocator).UnsafeFree",
@@ -79,7 +79,7 @@ func TestPinnedCode(t *testing.T) {
 		"shard.(*Table).refill", "shard.(*Table).readInbox", "shard.(*Table).sweepOne", "shard.(*Table).freePinned",
 		"shard.(*Table).freeRemote", "shard.(*Table).trip", "shard.(*Table).shed", "shard.sizeAt",
 		"shard.(*Shard).acquire", "shard.(*Shard).list", "shard.(*Shard).unlist", "shard.(*Shard).retire",
-		"shard.(*Shard).settle", "shard.(*Shard).QuietOuter",
+		"shard.(*Shard).settle",
 		"pool.(*Header).PopZero", "pool.(*Header).Retire", "pool.(*Header).Refill", "pool.(*Header).unchain",
 		"pool.(*Header).Collect", "pool.(*Header).Fill", "pool.(*Header).Unpost", "pool.(*Header).Take",
 		"pool.(*Header).PushRemote", "pool.(*Header).StateOf", "pool.(*Header).Format", "pool.(*Header).Own",

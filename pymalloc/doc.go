@@ -80,9 +80,13 @@
 //
 // # The path of a free
 //
-//  1. Pinned, the arena map tells whether p is ours (addrmap.Low).
-//  2. The pool's ownership word tells whether it is the shard's, and the block's
-//     bit whether the block is in use.
+//  1. Pinned, the shard looks whether p is the block that it handed out last: then
+//     p is ours and in use, unless others have freed it, which the pool's
+//     ownership word tells (Shard.Last).
+//  2. Else the arena map tells whether p is ours (addrmap.Is), the pool's
+//     ownership word whether it is the shard's, and the block's bit whether the
+//     block is in use. An own pool onto which others have freed blocks is first
+//     made quiet again (pool.Header.Quieten).
 //  3. It is kept as the last freed one of its class, if none is (classes up to 2
 //     KiB); else its bit is set (pool.Header.Push). Here the fast path ends.
 //  4. If the pool was full it goes to the front of used[class], as in CPython; if
@@ -109,7 +113,7 @@
 //     examined); a [Heap] does not pin, it marks itself busy, and is waited for.
 //
 // So an arena is given back in this order: its map entry is cleared, a grace
-// period passes, then it is unmapped (Table.giveBack). The same order takes a
+// period passes, then it is unmapped (round.unmap). The same order takes a
 // shard away from its P: the slot is emptied, a grace period passes, then it is
 // drained (Table.drain). While pinned nothing blocks, calls the system, or checks
 // the stack; TestPinnedCode reads the compiler's output for that.

@@ -18,32 +18,43 @@ import (
 func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 	token := shard.Enter()
 	s, _ := a.view.Take(token)
-	if s != nil && a.view.IsMine(p) {
-		h := a.view.HeaderOf(p)
-		if !s.OwnsQuiet(h) {
-			h = s.QuietOuter(h)
-		}
-		if h != nil {
-			if i := h.Index(p); h.IsInUse(i) {
-				c := h.Class()
-				if s.Keep(c, p) {
-					shard.Exit(s, token)
-					return nil
-				}
-				if !s.IsHot(c, p) {
-					if h.Push(i) {
-						a.view.Table().Trip(nil, s, h, i, token)
-						return nil
-					}
+	if s != nil {
+		if s.Last() == uintptr(p) {
+			s.Forget()
+			if p != nil {
+				if h := a.view.HeaderOf(p); s.OwnsQuiet(h) && s.Keep(s.LastClass(), p) {
 					shard.Exit(s, token)
 					return nil
 				}
 			}
 		}
-		if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
-			return freeError("UnsafeFree", uintptr(p), v)
+		if a.view.IsMine(p) {
+			h := a.view.HeaderOf(p)
+			if !s.OwnsQuiet(h) && h.IsInner() {
+				h = h.Outer()
+			}
+			if s.OwnsQuiet(h) {
+				if i := h.Index(p); h.IsInUse(i) {
+					c := h.Class()
+					if s.Keep(c, p) {
+						shard.Exit(s, token)
+						return nil
+					}
+					if !s.IsHot(c, p) {
+						if h.Push(i) {
+							a.view.Table().Trip(nil, s, h, i, token)
+							return nil
+						}
+						shard.Exit(s, token)
+						return nil
+					}
+				}
+			}
+			if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
+				return freeError("UnsafeFree", uintptr(p), v)
+			}
+			return nil
 		}
-		return nil
 	}
 	shard.Exit(s, token)
 	return a.freeSlow("UnsafeFree", nil, p)

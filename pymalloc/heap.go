@@ -64,12 +64,14 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		s := hp.Begin()
 		if s != nil {
 			if p := s.TakeHot(c); p != nil {
+				s.SetLast(p, c)
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
 				return p, nil
 			}
 			if p := s.Used(c).Pop(); p != nil {
+				s.SetLast(p, c)
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
@@ -96,6 +98,7 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 				p, clean = s.Used(c).PopZero()
 			}
 			if p != nil {
+				s.SetLast(p, c)
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
@@ -125,7 +128,7 @@ func (h *Heap) UnsafeAlignedMalloc(size, align int) (unsafe.Pointer, error) {
 
 // UnsafeRealloc is [Allocator.UnsafeRealloc] on this heap.
 func (h *Heap) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error) {
-	q, err := h.a.realloc("Heap.UnsafeRealloc", h.h, p, size)
+	q, err := h.a.realloc("Heap.UnsafeRealloc", h, h.h, p, size)
 	runtime.KeepAlive(h)
 	return q, err
 }
@@ -137,27 +140,39 @@ func (h *Heap) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error)
 func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 	if hp := h.h; hp != nil {
 		s := hp.Begin()
-		if s != nil && hp.IsMine(p) {
-			b := hp.HeaderOf(p)
-			if !s.OwnsQuiet(b) {
-				b = s.QuietOuter(b)
-			}
-			if b != nil {
-				if i := b.Index(p); b.IsInUse(i) {
-					c := b.Class()
-					if s.Keep(c, p) {
+		if s != nil {
+			if s.Last() == uintptr(p) {
+				s.Forget()
+				if p != nil {
+					if b := hp.HeaderOf(p); s.OwnsQuiet(b) && s.Keep(s.LastClass(), p) {
 						hp.End()
 						runtime.KeepAlive(h)
 						return nil
 					}
-					if !s.IsHot(c, p) {
-						if b.Push(i) {
-							hp.Trip(s, b, i)
-						} else {
+				}
+			}
+			if hp.IsMine(p) {
+				b := hp.HeaderOf(p)
+				if !s.OwnsQuiet(b) && b.IsInner() {
+					b = b.Outer()
+				}
+				if s.OwnsQuiet(b) {
+					if i := b.Index(p); b.IsInUse(i) {
+						c := b.Class()
+						if s.Keep(c, p) {
 							hp.End()
+							runtime.KeepAlive(h)
+							return nil
 						}
-						runtime.KeepAlive(h)
-						return nil
+						if !s.IsHot(c, p) {
+							if b.Push(i) {
+								hp.Trip(s, b, i)
+							} else {
+								hp.End()
+							}
+							runtime.KeepAlive(h)
+							return nil
+						}
 					}
 				}
 			}

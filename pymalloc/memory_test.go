@@ -270,8 +270,8 @@ func TestDoubleFree(t *testing.T) {
 					if err := sources[second].UnsafeFree(p); !errors.Is(err, ErrDoubleFree) {
 						t.Errorf("size %d, first %d, second %d, between %d: %v, want ErrDoubleFree", size, first, second, between, err)
 					}
-					if _, err := sources[second].UnsafeRealloc(p, size+1); !errors.Is(err, ErrNotOwned) {
-						t.Errorf("size %d: realloc of a free block: %v, want ErrNotOwned", size, err)
+					if _, err := sources[second].UnsafeRealloc(p, size+1); !errors.Is(err, ErrDoubleFree) {
+						t.Errorf("size %d: realloc of a free block: %v, want ErrDoubleFree", size, err)
 					}
 					for i := range 50 {
 						p := mustMalloc(t, sources[i%2], size)

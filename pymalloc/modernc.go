@@ -54,7 +54,7 @@ func (a *Allocator) Calloc(size int) ([]byte, error) {
 // Realloc is [Allocator.UnsafeRealloc] for slices: a b of capacity 0 is Malloc,
 // size 0 is Free.
 func (a *Allocator) Realloc(b []byte, size int) ([]byte, error) {
-	p, err := a.realloc("Realloc", nil, pointerOf(b), size)
+	p, err := a.realloc("Realloc", a, nil, pointerOf(b), size)
 	return bytesOf(p, size, err)
 }
 
@@ -79,7 +79,7 @@ func (a *Allocator) UintptrRealloc(p uintptr, size int) (uintptr, error) {
 	if at == nil && p != 0 {
 		return 0, &PointerError{"UintptrRealloc", p, ErrNotOwned}
 	}
-	q, err := a.realloc("UintptrRealloc", nil, at, size)
+	q, err := a.realloc("UintptrRealloc", a, nil, at, size)
 	return uintptr(q), err
 }
 

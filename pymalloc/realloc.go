@@ -16,22 +16,30 @@ import (
 // the block are used (CPython's rule), or when there is no memory for a smaller
 // one.
 func (a *Allocator) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error) {
-	return a.realloc("UnsafeRealloc", nil, p, size)
+	return a.realloc("UnsafeRealloc", a, nil, p, size)
 }
 
-func (a *Allocator) realloc(call string, hp *shard.Heap, p unsafe.Pointer, size int) (unsafe.Pointer, error) {
+// mallocer is an Allocator or a Heap.
+type mallocer interface {
+	UnsafeMalloc(size int) (unsafe.Pointer, error)
+	UnsafeFree(p unsafe.Pointer) error
+}
+
+// realloc is UnsafeRealloc on the allocator itself, where hp is nil, or on its
+// heap: from is that.
+func (a *Allocator) realloc(call string, from mallocer, hp *shard.Heap, p unsafe.Pointer, size int) (unsafe.Pointer, error) {
 	switch {
 	case size < 0:
 		panic("pymalloc: " + call + ": negative size")
 	case p == nil:
-		q, _, err := a.allocFor(call, hp, size)
-		return q, err
+		q, err := from.UnsafeMalloc(size)
+		return q, as(call, err)
 	case size == 0:
-		return nil, a.freeFor(call, hp, p)
+		return nil, as(call, from.UnsafeFree(p))
 	}
-	old := a.sizeOf(hp, p)
+	old, otherwise := a.sizeOf(hp, p)
 	if old == 0 {
-		return nil, freeError(call, uintptr(p), shard.NotOurs)
+		return nil, freeError(call, uintptr(p), otherwise)
 	}
 	if size <= old && 4*uint64(size) > 3*uint64(old) {
 		return p, nil
@@ -39,18 +47,18 @@ func (a *Allocator) realloc(call string, hp *shard.Heap, p unsafe.Pointer, size 
 	if addrmap.Load(uintptr(p)).Kind() == addrmap.Huge && a.growHuge(hp, p, size) {
 		return p, nil
 	}
-	q, _, err := a.allocFor(call, hp, size)
+	q, err := from.UnsafeMalloc(size)
 	if err != nil {
 		if size <= old {
 			return p, nil
 		}
-		return nil, err
+		return nil, as(call, err)
 	}
 	n := min(size, old)
 	copy(unsafe.Slice((*byte)(q), n), unsafe.Slice((*byte)(p), n))
-	if err := a.freeFor(call, hp, p); err != nil {
-		_ = a.freeFor(call, hp, q) // p is no live block: nothing is to change
-		return nil, err
+	if err := from.UnsafeFree(p); err != nil {
+		_ = from.UnsafeFree(q) // p is no live block: nothing is to change
+		return nil, as(call, err)
 	}
 	return q, nil
 }
@@ -63,11 +71,12 @@ func (a *Allocator) tableOf(hp *shard.Heap) *shard.Table {
 	return a.table.Load()
 }
 
-// sizeOf returns the usable size of this allocator's live block at p, or 0.
-func (a *Allocator) sizeOf(hp *shard.Heap, p unsafe.Pointer) int {
+// sizeOf returns the usable size of this allocator's live block at p, or 0 and
+// what a free would say.
+func (a *Allocator) sizeOf(hp *shard.Heap, p unsafe.Pointer) (int, shard.Verdict) {
 	t := a.tableOf(hp)
 	if t == nil {
-		return 0
+		return 0, shard.NotOurs
 	}
 	return t.SizeOf(p)
 }
@@ -78,17 +87,13 @@ func (a *Allocator) growHuge(hp *shard.Heap, p unsafe.Pointer, size int) bool {
 	return t != nil && size > t.Arenas.RunMax() && size <= maxSize && t.Large.Grow(p, size)
 }
 
-func (a *Allocator) allocFor(call string, hp *shard.Heap, size int) (unsafe.Pointer, bool, error) {
-	if hp != nil {
-		return a.allocSlow(call, hp, size, 1)
+// as makes the error of a call that another call made that one's own.
+func as(call string, err error) error {
+	switch e := err.(type) {
+	case *SizeError:
+		e.Call = call
+	case *PointerError:
+		e.Call = call
 	}
-	p, err := a.UnsafeMalloc(size)
-	return p, false, err
-}
-
-func (a *Allocator) freeFor(call string, hp *shard.Heap, p unsafe.Pointer) error {
-	if hp != nil {
-		return a.freeSlow(call, hp, p)
-	}
-	return a.UnsafeFree(p)
+	return err
 }

@@ -2,9 +2,11 @@
 // in an arena or at the head of a huge mapping, and whose.
 //
 // The map is one for the process, in steps of 256 KiB, the smallest arena. Two
-// levels, root and leaves, cover 48 bits of address: a lookup is two loads. A
-// leaf of 256 KiB covers 16 GiB, and its pages are touched as they are needed. Addresses above 48 bits, which no system hands out unless
-// asked to, go through a short list of further leaves.
+// levels, root and leaves, cover 48 bits of address: a lookup is two loads and
+// no test. A leaf of 1 MiB covers 64 GiB, and its pages are touched as they are
+// needed; where there is nothing, the root has a leaf that stays zero. Addresses
+// above 48 bits, which no system hands out unless asked to, go through a short
+// list of further leaves.
 //
 // Any goroutine may look up. Writers hold their own lock on the addresses they
 // write: nobody else maps them.
@@ -23,8 +25,8 @@ const (
 	StepBytes = 1 << stepLog
 
 	stepLog     = 18
-	leafLog     = 16
-	rootLog     = 14
+	leafLog     = 14 + 4*(^uintptr(0)>>63) // 4 GiB of address are all where pointers have 32 bits
+	rootLog     = 12
 	leafEntries = 1 << leafLog
 	rootEntries = 1 << rootLog
 	rootShift   = stepLog + leafLog
@@ -68,52 +70,42 @@ type (
 )
 
 var (
-	// root has the addresses of leaves. Leaves are never freed and not the
-	// collector's, which need not look at these 128 KiB either.
-	root      [rootEntries]uintptr
+	// root has the addresses of leaves, and one entry more that is never set.
+	// Leaves are never freed and not the collector's, which need not look at the
+	// root either.
+	root      [rootEntries + 1]uintptr
+	nothing   leaf // never written
 	high      atomic.Pointer[[]highLeaf]
 	growing   sync.Mutex // held to add root, leaves and high leaves
 	metaBytes atomic.Uint64
 )
 
+func (l *leaf) at(p uintptr) *atomic.Uint32 { return &l[p>>stepLog&(leafEntries-1)] }
+func (l *leaf) entry(p uintptr) Entry       { return Entry(l.at(p).Load()) }
+
 // index returns the number of the leaf for address p.
 func index(p uintptr) uint64 { return uint64(p) >> rootShift }
 
-// rootLeaf returns the leaf at root[i], or nil.
+func init() {
+	for i := range root {
+		root[i] = uintptr(unsafe.Pointer(&nothing))
+	}
+}
+
+// rootLeaf returns the leaf at root[i].
 func rootLeaf(i uint64) *leaf {
 	return (*leaf)(atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&root[i]))))
 }
 
-// Low returns the entry of address p if p is below 48 bits, and else 0. It is
-// inlined into the fast path of free; the slow path asks [Load].
-func Low(p uintptr) Entry {
-	i := index(p)
-	if i >= rootEntries {
-		return 0
-	}
-	l := rootLeaf(i)
-	if l == nil {
-		return 0
-	}
-	return Entry(l[p>>stepLog&(leafEntries-1)].Load())
-}
+// Is reports whether the entry of address p is e, which is not 0, if p is below
+// 48 bits. It is inlined into the fast path of free; the slow path asks [Load].
+func Is(p uintptr, e Entry) bool { return rootLeaf(min(index(p), rootEntries)).entry(p) == e }
 
 // Load returns the entry of address p.
 //
 //go:nosplit
 func Load(p uintptr) Entry {
-	if index(p) >= rootEntries {
-		return loadHigh(p)
-	}
-	return Low(p)
-}
-
-//go:nosplit
-func loadHigh(p uintptr) Entry {
-	if l := highLeaves().find(index(p)); l != nil {
-		return Entry(l[p>>stepLog&(leafEntries-1)].Load())
-	}
-	return 0
+	return find(index(p)).entry(p)
 }
 
 type leaves []highLeaf
@@ -133,7 +125,7 @@ func (h leaves) find(index uint64) *leaf {
 			return h[i].leaf
 		}
 	}
-	return nil
+	return &nothing
 }
 
 // Set gives all steps of the size bytes at p the entry e. It fails, with the
@@ -153,11 +145,13 @@ func Clear(p, size uintptr) { store(p, size, 0) }
 
 func store(p, size uintptr, e Entry) {
 	for at := p &^ (StepBytes - 1); at < p+size; at += StepBytes {
-		find(index(at))[at>>stepLog&(leafEntries-1)].Store(uint32(e))
+		find(index(at)).at(at).Store(uint32(e))
 	}
 }
 
-// find returns the leaf of index, which exists.
+// find returns the leaf of index.
+//
+//go:nosplit
 func find(index uint64) *leaf {
 	if index < rootEntries {
 		return rootLeaf(index)
@@ -172,7 +166,7 @@ func grow(index uint64) (*leaf, error) {
 	if index >= rootEntries {
 		return growHigh(index)
 	}
-	if l := rootLeaf(index); l != nil {
+	if l := rootLeaf(index); l != &nothing {
 		return l, nil
 	}
 	p, err := table(unsafe.Sizeof(leaf{}))
@@ -186,7 +180,7 @@ func grow(index uint64) (*leaf, error) {
 // growHigh adds a leaf to the list by publishing a copy.
 func growHigh(index uint64) (*leaf, error) {
 	old := highLeaves()
-	if l := old.find(index); l != nil {
+	if l := old.find(index); l != &nothing {
 		return l, nil
 	}
 	p, err := table(unsafe.Sizeof(leaf{}))

@@ -14,8 +14,8 @@ import (
 
 const (
 	step      = addrmap.StepBytes
-	leafLog   = 34        // a leaf covers 16 GiB
-	leafBytes = 256 << 10 // and takes this much itself
+	leafLog   = 36      // a leaf covers 64 GiB
+	leafBytes = 1 << 20 // and takes this much itself
 	only64    = "needs 64-bit addresses"
 )
 
@@ -31,7 +31,7 @@ var usedLeaves atomic.Uint64
 // yet, nor are those of the addresses with bit 53 or a higher one set too.
 func freshLeaf(t *testing.T, n uint64) uintptr {
 	t.Helper()
-	const first, last = 4096, 8000
+	const first, last = 1024, 4000
 	i := usedLeaves.Add(n) - n + first
 	switch {
 	case bits.UintSize == 32:
@@ -57,11 +57,12 @@ func want(t *testing.T, p uintptr, e addrmap.Entry) {
 	if got := addrmap.Load(p); got != e {
 		t.Errorf("Load(%#x) = %#x, want %#x", p, got, e)
 	}
-	if uint64(p) >= 1<<48 {
-		e = 0
+	low := uint64(p) < 1<<48
+	if e != 0 && addrmap.Is(p, e) != low {
+		t.Errorf("Is(%#x, %#x) = %t, want %t", p, e, !low, low)
 	}
-	if got := addrmap.Low(p); got != e {
-		t.Errorf("Low(%#x) = %#x, want %#x", p, got, e)
+	if other := e ^ 1<<8; other != 0 && addrmap.Is(p, other) {
+		t.Errorf("Is(%#x, %#x) = true, it is %#x", p, other, e)
 	}
 }
 
@@ -185,7 +186,7 @@ func TestLeaves(t *testing.T) {
 		if grown := addrmap.MetadataBytes() - before; grown != 3*leafBytes {
 			t.Errorf("three leaves take %d bytes, want %d", grown, 3*leafBytes)
 		}
-		for at := p; at < p+size; at += 1000 * step {
+		for at := p; at < p+size; at += 4000 * step {
 			want(t, at, entry(4))
 		}
 		want(t, p-1, 0)

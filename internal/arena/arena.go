@@ -6,12 +6,14 @@
 //	arena (aligned to its size)
 //	+----------------------------------+--------+--------+--------+
 //	| pool headers 0 … n-1, of 256 B;  | unit k | unit … | unit   |
-//	| in place of the first, which no  |        |        | n - 1  |
-//	| pool needs: arena header, bitmaps|        |        |        |
+//	| in the first k, which no pool    |        |        | n - 1  |
+//	| needs: arena header, bitmaps     |        |        |        |
 //	+----------------------------------+--------+--------+--------+
 //	  the first k units                  pools and runs
 //
-// The header of unit i stands i × 256 bytes from the arena's start.
+// The header of unit i stands i × 256 bytes from the arena's start. The first k
+// headers keep a zero word, Free, where a pool has its ownership word, so that a
+// bad free of an address in the first k units goes wrong nowhere.
 //
 // # Usable arenas, fullest first
 //
@@ -73,7 +75,7 @@ type Header struct {
 	prev  *Header
 	since uint32 // the tick at which the arena became free
 	_     [headerBytes - 20 - 2*unsafe.Sizeof(uintptr(0))]byte
-	// Two bitmaps of a bit per unit follow: free units, then dirty ones.
+	// The first words of the bitmaps follow.
 }
 
 // headerBytes is the size of a Header without its bitmaps.
@@ -184,13 +186,14 @@ func (s *Set) take(n int) (*pool.Header, bool, error) {
 	if s.closed {
 		return nil, false, ErrClosed
 	}
-	a, unit := s.find(n)
+	a, unit := s.find(n, false)
 	if a == nil {
 		var err error
-		if a, err = s.mapArena(); err != nil {
+		if a, err = s.mapArena(); err == nil {
+			unit = s.HeaderUnits
+		} else if a, unit = s.find(n, true); a == nil {
 			return nil, false, err
 		}
-		unit = s.HeaderUnits
 	}
 	s.unlink(a)
 	clean := s.mark(a, unit, n)
@@ -200,22 +203,35 @@ func (s *Set) take(n int) (*pool.Header, bool, error) {
 }
 
 // find returns the fullest arena that has n free units in a row, and the first
-// of them. Where units are scattered it looks at a bounded number of arenas.
-func (s *Set) find(n int) (*Header, int) {
-	for tries, at := 32, s.nextBin(n); at >= 0; at = s.nextBin(at + 1) {
-		for a := s.bins[at].head; a != nil; a = a.next {
+// of them. Where units are scattered it looks at a bounded number of arenas, the
+// fullest ones and then the emptiest ones, unless all: then at every one.
+func (s *Set) find(n int, all bool) (*Header, int) {
+	tries := findTries
+	for at := s.nextBin(n); at >= 0 && (tries > 0 || all); at = s.nextBin(at + 1) {
+		for a := s.bins[at].head; a != nil && (tries > 0 || all); a = a.next {
 			if unit := s.findRun(a, n); unit >= 0 {
 				return a, unit
 			}
-			if tries--; tries == 0 {
-				// A free arena has them for sure.
-				at = s.Usable() - 1
-				break
+			tries--
+		}
+	}
+	if tries > 0 || all {
+		return nil, 0
+	}
+	tries = findTries
+	for at := s.lastBin(s.Units); at >= n && tries > 0; at = s.lastBin(at - 1) {
+		for a := s.bins[at].head; a != nil && tries > 0; a = a.next {
+			if unit := s.findRun(a, n); unit >= 0 {
+				return a, unit
 			}
+			tries--
 		}
 	}
 	return nil, 0
 }
+
+// findTries bounds the arenas that find looks at, from either end.
+const findTries = 32
 
 func (s *Set) place(a *Header, unit, n int, clean bool) *pool.Header {
 	h := s.headerOf(unsafe.Pointer(a), unit)
@@ -269,7 +285,7 @@ func (s *Set) put(h *pool.Header) {
 	unit := s.unitOfHeader(h)
 	n := h.Units()
 	s.unlink(a)
-	free := s.freeBits(a)
+	free := freeBits(a)
 	for i := unit; i < unit+n; i++ {
 		if invariant.Enabled {
 			invariant.Check(!free.has(i), "arena: unit freed twice")
@@ -287,7 +303,7 @@ func (s *Set) put(h *pool.Header) {
 // mark takes n units from unit on, and reports whether all were clean. They are
 // dirty from now on.
 func (s *Set) mark(a *Header, unit, n int) (clean bool) {
-	free, dirty := s.freeBits(a), s.dirtyBits(a)
+	free, dirty := freeBits(a), dirtyBits(a)
 	clean = true
 	for i := unit; i < unit+n; i++ {
 		free.clear(i)
@@ -313,7 +329,7 @@ func (s *Set) mapArena() (*Header, error) {
 	a.first = r.first
 	a.nfree = uint32(s.Usable())
 	a.since = s.ticks
-	free := s.freeBits(a)
+	free := freeBits(a)
 	for i := s.HeaderUnits; i < s.Units; i++ {
 		free.set(i)
 	}
@@ -474,7 +490,7 @@ func (s *Set) Purge() (dropped uint64) {
 }
 
 func (s *Set) purge(a *Header) (dropped uint64) {
-	free, dirty := s.freeBits(a), s.dirtyBits(a)
+	free, dirty := freeBits(a), dirtyBits(a)
 	page := osmem.PageSize()
 	for i := s.HeaderUnits; i < s.Units; i++ {
 		if !free.has(i) || !dirty.has(i) {
@@ -547,6 +563,22 @@ func (s *Set) nextBin(n int) int {
 	}
 }
 
+// lastBin returns the last list up to n that has an arena, or -1.
+func (s *Set) lastBin(n int) int {
+	if n < 0 {
+		return -1
+	}
+	w := s.binBits[n/64] & (2<<(n%64) - 1)
+	for i := n / 64; ; w = s.binBits[i] {
+		if w != 0 {
+			return i*64 + 63 - bits.LeadingZeros64(w)
+		}
+		if i--; i < 0 {
+			return -1
+		}
+	}
+}
+
 // Census is what the arenas are made of.
 type Census struct {
 	Arenas    int // in the map
@@ -570,7 +602,7 @@ func (s *Set) Visit(f func(h *pool.Header)) (c Census) {
 				c.Free++
 				continue
 			}
-			free := s.freeBits(a)
+			free := freeBits(a)
 			for u := s.HeaderUnits; u < s.Units; {
 				if free.has(u) {
 					u++
@@ -597,7 +629,7 @@ func (s *Set) Check() {
 		}
 		for a := b.head; a != nil; a = a.next {
 			n++
-			if int(a.nfree) != i || s.freeBits(a).count(s.Units) != i {
+			if int(a.nfree) != i || freeBits(a).count(s.Units) != i {
 				panic("arena: number of free units is wrong")
 			}
 		}

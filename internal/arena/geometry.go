@@ -89,14 +89,19 @@ func (g *Geometry) distance(unit int) uint32 {
 	return uint32(unit * (g.UnitBytes - pool.HeaderBytes))
 }
 
+// nothing is the header of the units that headers lie in: Free for ever.
+var nothing pool.Header
+
 // PoolOf returns the header of the pool or run that p, an address of an arena
-// in the map, lies in; for an address , that of unit 0,
-// which is Free for ever.
+// in the map, lies in.
 //
 //go:nosplit
 func (g *Geometry) PoolOf(p unsafe.Pointer) *pool.Header {
 	base := g.baseOf(p)
 	unit := int(uintptr(p)-uintptr(base)) >> g.UnitLog
+	if unit < g.HeaderUnits {
+		return &nothing
+	}
 	h := g.headerOf(base, unit)
 	if h.Owner() == pool.Inner {
 		h = h.Outer()
@@ -104,33 +109,31 @@ func (g *Geometry) PoolOf(p unsafe.Pointer) *pool.Header {
 	return h
 }
 
-// bitmap is a bit per unit.
-type bitmap []uint64
+// bitmap is a bit per unit of an arena. There are at least as many headers
+// without a pool as a bitmap has words: word i stands in header i.
+type bitmap struct{ first unsafe.Pointer }
 
-func (g *Geometry) freeBits(a *Header) bitmap {
-	return unsafe.Slice((*uint64)(unsafe.Add(unsafe.Pointer(a), headerBytes)), g.Units/64)
-}
+func freeBits(a *Header) bitmap  { return bitmap{unsafe.Add(unsafe.Pointer(a), headerBytes)} }
+func dirtyBits(a *Header) bitmap { return bitmap{unsafe.Add(unsafe.Pointer(a), headerBytes+8)} }
 
-func (g *Geometry) dirtyBits(a *Header) bitmap {
-	return unsafe.Slice((*uint64)(unsafe.Add(unsafe.Pointer(a), headerBytes+g.Units/8)), g.Units/64)
-}
+func (b bitmap) word(i int) *uint64 { return (*uint64)(unsafe.Add(b.first, i*pool.HeaderBytes)) }
+func (b bitmap) has(i int) bool     { return *b.word(i / 64)>>(i%64)&1 == 1 }
+func (b bitmap) set(i int)          { *b.word(i / 64) |= 1 << (i % 64) }
+func (b bitmap) clear(i int)        { *b.word(i / 64) &^= 1 << (i % 64) }
 
-func (b bitmap) has(i int) bool { return b[i/64]>>(i%64)&1 == 1 }
-func (b bitmap) set(i int)      { b[i/64] |= 1 << (i % 64) }
-func (b bitmap) clear(i int)    { b[i/64] &^= 1 << (i % 64) }
-
-func (b bitmap) count(int) (n int) {
-	for _, w := range b {
-		n += bits.OnesCount64(w)
+// count returns how many of n units are set.
+func (b bitmap) count(n int) (set int) {
+	for i := range n / 64 {
+		set += bits.OnesCount64(*b.word(i))
 	}
-	return n
+	return set
 }
 
 // findRun returns the first of n free units in a row, or -1.
 func (g *Geometry) findRun(a *Header, n int) int {
-	free := g.freeBits(a)
+	free := freeBits(a)
 	for i := 0; i < g.Units; {
-		w := free[i/64] >> (i % 64)
+		w := *free.word(i / 64) >> (i % 64)
 		if w == 0 {
 			i = i&^63 + 64
 			continue
@@ -138,7 +141,7 @@ func (g *Geometry) findRun(a *Header, n int) int {
 		i += bits.TrailingZeros64(w)
 		end := i
 		for end < g.Units && end-i < n {
-			ones := bits.TrailingZeros64(^(free[end/64] >> (end % 64)))
+			ones := bits.TrailingZeros64(^(*free.word(end / 64) >> (end % 64)))
 			if ones == 0 {
 				break
 			}

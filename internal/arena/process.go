@@ -99,7 +99,8 @@ func TableBytes() uint64 {
 // would crash the collector.
 type addressList struct {
 	mu   sync.Mutex
-	kept map[uint][]unsafe.Pointer // by log2 of the size
+	kept map[uint][]unsafe.Pointer // of arenas, by log2 of the size
+	huge []mapping                 // of huge mappings
 	size atomic.Uint64
 }
 
@@ -147,13 +148,71 @@ func (l *addressList) give(p unsafe.Pointer, log uint, keep bool) error {
 	return nil
 }
 
+// MapRange returns zeroed memory of size bytes, whole pages, at a multiple of
+// align.
+func MapRange(size, align int) (unsafe.Pointer, error) {
+	p := addresses.takeHuge(size, align)
+	if p == nil {
+		return osmem.MapAligned(size, align)
+	}
+	if err := osmem.Commit(p, size); err != nil {
+		addresses.keepHuge(p, size)
+		return nil, err
+	}
+	return p, nil
+}
+
+// UnmapRange gives back what MapRange returned. keep decommits it and keeps its
+// addresses for later ranges.
+func UnmapRange(p unsafe.Pointer, size int, keep bool) error {
+	if !keep {
+		return osmem.Release(p, size)
+	}
+	if err := osmem.Decommit(p, size); err != nil {
+		return err
+	}
+	addresses.keepHuge(p, size)
+	return nil
+}
+
+func (l *addressList) keepHuge(p unsafe.Pointer, size int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.huge = append(l.huge, mapping{p, size})
+	l.size.Add(uint64(size))
+}
+
+// takeHuge returns the beginning of the smallest kept range that has size bytes
+// at a multiple of align, or nil. The rest of it stays kept.
+func (l *addressList) takeHuge(size, align int) unsafe.Pointer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	best := -1
+	for i, m := range l.huge {
+		if m.size >= size && uintptr(m.p)&uintptr(align-1) == 0 && (best < 0 || m.size < l.huge[best].size) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	m := &l.huge[best]
+	p := m.p
+	if m.p, m.size = unsafe.Add(p, size), m.size-size; m.size == 0 {
+		l.huge[best] = l.huge[len(l.huge)-1]
+		l.huge = l.huge[:len(l.huge)-1]
+	}
+	l.size.Add(-uint64(size))
+	return p
+}
+
 // orphans are mappings of closed allocators whose unmapping was refused.
 var orphans struct {
 	mu   sync.Mutex
-	list []orphan
+	list []mapping
 }
 
-type orphan struct {
+type mapping struct {
 	p    unsafe.Pointer
 	size int
 }
@@ -163,7 +222,7 @@ type orphan struct {
 func Orphan(p unsafe.Pointer, size int) {
 	orphans.mu.Lock()
 	defer orphans.mu.Unlock()
-	orphans.list = append(orphans.list, orphan{p, size})
+	orphans.list = append(orphans.list, mapping{p, size})
 }
 
 // RetryOrphans tries to unmap what was refused before.

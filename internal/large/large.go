@@ -55,12 +55,16 @@ func remove(p unsafe.Pointer) {
 }
 
 // Usable returns the size in bytes of the live huge mapping at p, of any
-// allocator, or 0.
-func Usable(p unsafe.Pointer) int {
-	if m, ok := lookup(p); ok && !m.free {
-		return m.size
+// allocator, or 0 and what a free would find.
+func Usable(p unsafe.Pointer) (size int, otherwise Verdict) {
+	m, ok := lookup(p)
+	switch {
+	case !ok:
+		return 0, NotOurs
+	case m.free:
+		return 0, Double
 	}
-	return 0
+	return m.size, Freed
 }
 
 // retainedMapping is a free mapping that is kept for the next request.
@@ -78,6 +82,7 @@ type Set struct {
 	entry  addrmap.Entry
 
 	retainMax uint64
+	keep      bool // keep the addresses of mappings given back
 
 	mu       sync.Mutex
 	live     map[unsafe.Pointer]int // huge mappings, their sizes in bytes
@@ -105,10 +110,11 @@ func (s *Set) Totals() Totals {
 }
 
 // NewSet returns the large blocks of the allocator id, with runs taken from
-// arenas. At most retain bytes of free mappings are kept for reuse.
-func NewSet(arenas *arena.Set, budget *arena.Budget, id uint32, retain uint64) *Set {
+// arenas. At most retain bytes of free mappings are kept for reuse. keep keeps
+// the addresses of mappings that are given back, for later ones of this process.
+func NewSet(arenas *arena.Set, budget *arena.Budget, id uint32, retain uint64, keep bool) *Set {
 	return &Set{
-		arenas: arenas, budget: budget, id: id, retainMax: retain,
+		arenas: arenas, budget: budget, id: id, retainMax: retain, keep: keep,
 		entry: addrmap.MakeEntry(addrmap.Huge, 0, id),
 		live:  map[unsafe.Pointer]int{},
 	}
@@ -138,7 +144,7 @@ func (s *Set) allocHuge(size, align int) (p unsafe.Pointer, zero bool, err error
 	if err := s.budget.Take(uint64(size)); err != nil {
 		return nil, false, err
 	}
-	p, err = osmem.MapAligned(size, align)
+	p, err = arena.MapRange(size, align)
 	if err != nil {
 		s.budget.Give(uint64(size))
 		return nil, false, err
@@ -244,7 +250,7 @@ func (s *Set) unmap(out []retainedMapping) (first error) {
 
 // drop unmaps memory that is in no table.
 func (s *Set) drop(p unsafe.Pointer, size int) error {
-	err := osmem.Release(p, size)
+	err := arena.UnmapRange(p, size, s.keep)
 	if err == nil {
 		s.budget.Give(uint64(size))
 		return nil

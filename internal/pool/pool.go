@@ -24,7 +24,11 @@
 // One 64-bit atomic word holds who owns the pool and the blocks that others
 // have freed onto it:
 //
-//	| owner 24 | post 2 | remote head 22 | remote length 16 |
+//	| post 2 | owner 24 | chain 1 | remote head 22 | remote length 15 |
+//
+// The chain bit is the owner's, and set while the chain has blocks, so that one
+// comparison tells the fast path that the pool is its own and has neither chain
+// nor remote list.
 //
 // Only the owner touches its part of the header; anybody who holds a block of the
 // pool may push it onto the remote list by a CAS of the word, and touches the
@@ -56,9 +60,9 @@
 // the distance in bytes from the header to the next block, its high half that
 // distance, the block's own address and a secret xored together. A block with a
 // whole seal was freed (a double free shows); a link whose seal is broken was
-// written to after the free, and is not followed. Foreign data looks sealed with
-// a probability of 2^-54, since the distance must lie in the pool too. Malloc
-// clears the eight bytes. A block that a shard keeps for the next malloc
+// written to after the free, and is not followed. Random data looks sealed with
+// a probability of 2^-54, since the distance must lie in the pool too; zeros and
+// small integers never do. Malloc clears the eight bytes. A block that a shard keeps for the next malloc
 // is sealed too.
 package pool
 
@@ -135,20 +139,24 @@ type Header struct {
 // The size of a header is HeaderBytes, for every size of pointer.
 var _ [HeaderBytes]byte = [unsafe.Sizeof(Header{})]byte{}
 
-// secret makes seals that a program cannot forge by accident.
-var secret = rand.Uint32()
+// secret makes seals that a program cannot forge by accident. It is odd, and
+// addresses and links are even: a zero word is no seal, nor is a small integer.
+var secret = rand.Uint32() | 1
 
 // Word is a value of the ownership word.
 type Word uint64
 
 const (
-	lenBits  = 16
-	headBits = 22
-	postBits = 2
+	lenBits   = 15
+	headBits  = 22
+	ownerBits = 24
+	postBits  = 2
 
 	headShift  = lenBits
-	postShift  = headShift + headBits
-	ownerShift = postShift + postBits
+	chainShift = headShift + headBits
+	ownerShift = chainShift + 1
+	postShift  = ownerShift + ownerBits
+	chained    = 1 << chainShift
 
 	maxLen = 1<<lenBits - 1
 )
@@ -161,41 +169,47 @@ const (
 )
 
 // Owner returns the id of the owning shard, or one of the constants above.
-func (w Word) Owner() uint32 { return uint32(w >> ownerShift) }
+func (w Word) Owner() uint32 { return uint32(w>>ownerShift) & (1<<ownerBits - 1) }
 
 // Len returns the length of the remote list.
 func (w Word) Len() uint32 { return uint32(w) & maxLen }
 
 // Post returns the state of post.
-func (w Word) Post() uint32 { return uint32(w>>postShift) & (1<<postBits - 1) }
+func (w Word) Post() uint32 { return uint32(w >> postShift) }
 
 // head returns the distance to the first block of the remote list, 0 if empty.
 func (w Word) head() uint32 {
 	return uint32(w>>headShift) & (1<<headBits - 1) * sizeclass.Alignment
 }
 
-func makeWord(owner, post, head, n uint32) Word {
-	return Word(owner)<<ownerShift | Word(post)<<postShift |
-		Word(head/sizeclass.Alignment)<<headShift | Word(n)
+// makeWord returns the word of a pool without remote list and chain.
+func makeWord(owner, post uint32) Word { return Word(post)<<postShift | Word(owner)<<ownerShift }
+
+// with returns the word with another owner and post.
+func (w Word) with(owner, post uint32) Word {
+	return w&(1<<ownerShift-1) | makeWord(owner, post)
+}
+
+// withRemote returns the word with another remote list.
+func (w Word) withRemote(head, n uint32) Word {
+	return w>>chainShift<<chainShift | Word(head/sizeclass.Alignment)<<headShift | Word(n)
 }
 
 // --- the fast path: inlined, no calls ---
 
-// OwnerWord is the ownership word of a quiet pool of the given shard, see IsQuiet.
-func OwnerWord(shard uint32) uint64 { return uint64(makeWord(shard, Quiet, 0, 0)) }
+// OwnerWord is what the word of a quiet pool of the given shard is but for its
+// post, see IsQuiet.
+func OwnerWord(shard uint32) uint64 { return uint64(makeWord(shard, 0)) << postBits }
 
 // IsQuiet reports whether the shard with that owner word owns the pool, and no
 // block of it is on the remote list or the chain. For its own shard's user the
 // answer is exact as to the owner: nobody else makes the shard the owner, or
 // ends it.
-func (h *Header) IsQuiet(ownerWord uint64) bool {
-	const post = 1<<postBits - 1
-	return h.word.Load()&^(post<<postShift) == ownerWord && h.chain == 0
-}
+func (h *Header) IsQuiet(ownerWord uint64) bool { return h.word.Load()<<postBits == ownerWord }
 
 // bits returns the bitmap's word that block i, below MaxBlocks, is in.
 func (h *Header) bits(i uint32) *uint64 {
-	return (*uint64)(unsafe.Add(unsafe.Pointer(&h.free), i/64*8))
+	return (*uint64)(unsafe.Add(unsafe.Pointer(&h.free), uintptr(i/64)*8))
 }
 
 // Pop takes the lowest free block of the current word, or returns nil if it has
@@ -267,6 +281,9 @@ func (h *Header) Owner() uint32 { return h.Word().Owner() }
 
 // Number returns the pool's number in the process.
 func (h *Header) Number() uint32 { return h.number }
+
+// IsInner reports whether the unit is an inner one.
+func (h *Header) IsInner() bool { return h.Owner() == Inner }
 
 // Outer returns the header of the pool or run that an Inner unit is part of.
 func (h *Header) Outer() *Header {
@@ -351,7 +368,7 @@ func (h *Header) WasBlock(p unsafe.Pointer) bool {
 // Place prepares the header of a pool or run of units units that an arena hands
 // out. Its owner is Free.
 func (h *Header) Place(number, start uint32, units int, clean bool) {
-	h.word.Store(uint64(makeWord(Free, 0, 0, 0)))
+	h.word.Store(uint64(makeWord(Free, 0)))
 	h.number, h.start, h.start2, h.units, h.clean, h.usable = number, start, start, uint32(units), clean, 0
 	h.trip, h.listed, h.Next = Never, false, nil
 	store(&h.blocks, 0)
@@ -374,19 +391,19 @@ func (h *Header) empty() {
 // PlaceInner makes the header that of the i-th unit, i >= 1, of a pool or run.
 func (h *Header) PlaceInner(i int) {
 	h.first = uint32(i)
-	h.word.Store(uint64(makeWord(Inner, 0, 0, 0)))
+	h.word.Store(uint64(makeWord(Inner, 0)))
 }
 
 // PlaceRun makes the header, placed before, that of a large run whose block has
 // usable bytes.
 func (h *Header) PlaceRun(usable uintptr) {
 	h.usable = usable
-	h.word.Store(uint64(makeWord(Run, 0, 0, 0)))
+	h.word.Store(uint64(makeWord(Run, 0)))
 }
 
 // Unplace marks the unit free.
 func (h *Header) Unplace() {
-	h.word.Store(uint64(makeWord(Free, 0, 0, 0)))
+	h.word.Store(uint64(makeWord(Free, 0)))
 }
 
 // Usable returns the bytes of a large run's block.
@@ -418,7 +435,7 @@ func (h *Header) Format(c uint8, s *sizeclass.Shape) {
 //
 //go:nosplit
 func (h *Header) Own(shard uint32) {
-	h.word.Store(uint64(makeWord(shard, Quiet, 0, 0)))
+	h.word.Store(uint64(makeWord(shard, Quiet)))
 }
 
 // Retire ends the ownership of a pool without blocks in use. It reports false if
@@ -428,7 +445,7 @@ func (h *Header) Own(shard uint32) {
 func (h *Header) Retire() bool {
 	w := Word(h.word.Load())
 	if w.Len()+h.chainLen != h.live || w.Post() == Posted ||
-		!h.word.CompareAndSwap(uint64(w), uint64(makeWord(Free, 0, 0, 0))) {
+		!h.word.CompareAndSwap(uint64(w), uint64(makeWord(Free, 0))) {
 		return false
 	}
 	if h.live != 0 { // the links are not worth a walk
@@ -450,7 +467,7 @@ func (h *Header) Refill() (ok bool, broken unsafe.Pointer) {
 		if h.chain == 0 && !h.Collect() {
 			return false, nil
 		}
-		broken = h.unchain()
+		broken = h.unchain(true)
 	}
 	for i := uint32(0); i < h.blocks; i += 64 {
 		if *h.bits(i) != 0 {
@@ -464,17 +481,33 @@ func (h *Header) Refill() (ok bool, broken unsafe.Pointer) {
 // chainStep is how many blocks of the chain one Refill sets the bits of.
 const chainStep = 32
 
-// unchain sets the bits of some blocks of the chain.
+// Quieten collects the remote list of a pool that has blocks anyway, and sets
+// the bits of a bounded number of blocks, so that the owner's frees find the
+// pool quiet again. Owner only.
 //
 //go:nosplit
-func (h *Header) unchain() (broken unsafe.Pointer) {
+func (h *Header) Quieten() {
+	if h.chain != 0 || h.Collect() {
+		h.unchain(false)
+	}
+}
+
+// unchain sets the bits of some blocks of the chain. It drops a chain that is
+// broken only if it may report it.
+//
+//go:nosplit
+func (h *Header) unchain(report bool) (broken unsafe.Pointer) {
 	for n := 0; n < chainStep && h.chain != 0; n++ {
 		p := unsafe.Add(unsafe.Pointer(h), h.chain)
 		w := *(*uint64)(p)
 		i := h.Index(p)
 		if !sealed(w, p) || !h.inPool(uint32(w)) || h.chainLen == 0 {
+			if !report {
+				return nil
+			}
 			h.chain = 0
 			store(&h.chainLen, 0)
+			h.unchained()
 			return p
 		}
 		h.chain = uint32(w)
@@ -485,7 +518,22 @@ func (h *Header) unchain() (broken unsafe.Pointer) {
 			store(&h.live, h.live-1)
 		}
 	}
+	if h.chain == 0 {
+		h.unchained()
+	}
 	return nil
+}
+
+// unchained notes in the word that the chain is empty.
+//
+//go:nosplit
+func (h *Header) unchained() {
+	for {
+		w := h.word.Load()
+		if h.word.CompareAndSwap(w, w&^chained) {
+			return
+		}
+	}
 }
 
 // Collect makes the remote list the chain, which is empty, and reports whether
@@ -498,7 +546,7 @@ func (h *Header) Collect() bool {
 		if w.Len() == 0 {
 			return false
 		}
-		if h.word.CompareAndSwap(uint64(w), uint64(makeWord(w.Owner(), w.Post(), 0, 0))) {
+		if h.word.CompareAndSwap(uint64(w), uint64(w.withRemote(0, 0)|chained)) {
 			h.chain = w.head()
 			store(&h.chainLen, w.Len())
 			return true
@@ -519,7 +567,7 @@ func (h *Header) Fill() bool {
 			return false
 		case w.Post() != Quiet:
 			return true // wanted or posted since it was full before
-		case h.word.CompareAndSwap(uint64(w), uint64(makeWord(w.Owner(), Want, 0, 0))):
+		case h.word.CompareAndSwap(uint64(w), uint64(w.with(w.Owner(), Want))):
 			return true
 		}
 	}
@@ -531,7 +579,7 @@ func (h *Header) Fill() bool {
 func (h *Header) Unpost() {
 	for {
 		w := Word(h.word.Load())
-		n := makeWord(w.Owner(), Quiet, w.head(), w.Len())
+		n := w.with(w.Owner(), Quiet)
 		if h.word.CompareAndSwap(uint64(w), uint64(n)) {
 			return
 		}
@@ -547,7 +595,7 @@ func (h *Header) Share() bool {
 		if w.Post() == Posted {
 			return false
 		}
-		if h.word.CompareAndSwap(uint64(w), uint64(makeWord(Shared, Quiet, w.head(), w.Len()))) {
+		if h.word.CompareAndSwap(uint64(w), uint64(w.with(Shared, Quiet))) {
 			return true
 		}
 	}
@@ -560,7 +608,7 @@ func (h *Header) Share() bool {
 func (h *Header) Abandon() bool {
 	w := Word(h.word.Load())
 	return w.Post() != Posted && w.Len() == 0 &&
-		h.word.CompareAndSwap(uint64(w), uint64(makeWord(Abandoned, Quiet, 0, 0)))
+		h.word.CompareAndSwap(uint64(w), uint64(makeWord(Abandoned, Quiet)))
 }
 
 // Take makes the shared pool, which the caller has popped from usedpools, the
@@ -570,7 +618,7 @@ func (h *Header) Abandon() bool {
 func (h *Header) Take(owner uint32) {
 	for {
 		w := Word(h.word.Load())
-		if h.word.CompareAndSwap(uint64(w), uint64(makeWord(owner, Quiet, w.head(), w.Len()))) {
+		if h.word.CompareAndSwap(uint64(w), uint64(w.with(owner, Quiet))) {
 			return
 		}
 	}
@@ -627,12 +675,12 @@ func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt bool) (did Out
 		if owner == Abandoned && n >= adoptAt {
 			// Somebody has to take the pool: this may be its last free.
 			if !mayAdopt {
-				if h.word.CompareAndSwap(uint64(w), uint64(makeWord(Shared, Quiet, d, n))) {
+				if h.word.CompareAndSwap(uint64(w), uint64(w.with(Shared, Quiet).withRemote(d, n))) {
 					return Unclaimed, number, owner
 				}
 				continue
 			}
-			if h.word.CompareAndSwap(uint64(w), uint64(makeWord(me, Quiet, 0, 0))) {
+			if h.word.CompareAndSwap(uint64(w), uint64(makeWord(me, Quiet)|chained)) {
 				h.chain = d // an abandoned pool has none
 				store(&h.chainLen, n)
 				return Adopted, number, owner
@@ -644,7 +692,7 @@ func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt bool) (did Out
 		if post == Want {
 			post, did = Posted, Post
 		}
-		if h.word.CompareAndSwap(uint64(w), uint64(makeWord(owner, post, d, n))) {
+		if h.word.CompareAndSwap(uint64(w), uint64(w.with(owner, post).withRemote(d, n))) {
 			return did, number, owner
 		}
 	}

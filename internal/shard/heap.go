@@ -20,9 +20,13 @@ import (
 // makes it visible, and its end is not seen before what was done under it.
 type Heap struct {
 	View
-	shard atomic.Pointer[Shard]
-	busy  uint32
+	shard    atomic.Pointer[Shard]
+	busy     uint32
+	released atomic.Bool
 }
+
+// Released reports whether Release was called.
+func (hp *Heap) Released() bool { return hp.released.Load() }
 
 // NewHeap returns a heap of the allocator.
 func (t *Table) NewHeap() (*Heap, error) {
@@ -75,6 +79,7 @@ func (hp *Heap) await() {
 // more. It may be called again.
 func (hp *Heap) Release() {
 	t := hp.table
+	hp.released.Store(true)
 	t.trimming.Lock()
 	defer t.trimming.Unlock()
 	t.mu.Lock()

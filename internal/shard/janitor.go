@@ -37,6 +37,9 @@ func (t *Table) arm() {
 func (t *Table) armSlow() {
 	janitor.mu.Lock()
 	defer janitor.mu.Unlock()
+	if t.closed.Load() {
+		return // disarmed, or about to be
+	}
 	now := time.Now()
 	if inBubble(now) {
 		// A bubble's clock says nothing, and setting a timer goes by it. The
@@ -47,6 +50,13 @@ func (t *Table) armSlow() {
 	}
 	janitor.due[t] = now.Add(t.conf.RetainDelay)
 	setTimer(now)
+}
+
+// disarm makes the janitor forget the table.
+func (t *Table) disarm() {
+	janitor.mu.Lock()
+	defer janitor.mu.Unlock()
+	delete(janitor.due, t)
 }
 
 // inBubble reports whether now was read inside a synctest bubble: such a time
@@ -88,9 +98,9 @@ func janitorRound() {
 
 	for _, t := range serve {
 		t.armed.Store(false) // what is freed from now on arms it again
-		if t.tick() {
-			t.arm()
-		}
+	}
+	for _, t := range tick(serve) {
+		t.arm()
 	}
 
 	janitor.mu.Lock()

@@ -63,8 +63,10 @@ type Shard struct {
 // private is what the shard's user alone touches; the janitor reads events,
 // nowned and nempty.
 type private struct {
-	used [sizeclass.Count]*pool.Header // first usable pool; &none where there is none
-	hot  [sizeclass.Count]uintptr      // the block that was freed last, or 0
+	used      [sizeclass.Count]*pool.Header // first usable pool; &none where there is none
+	hot       [sizeclass.Count]uintptr      // the block that was freed last, or 0
+	last      uintptr                       // the block that was handed out last, or 0
+	lastClass uint8                         // of last
 
 	word    uint64 // pool.OwnerWord of id
 	id      uint32 // owner id of its pools
@@ -121,27 +123,28 @@ func (s *Shard) Keep(c uint8, p unsafe.Pointer) bool {
 	return true
 }
 
+// Last returns the block that the shard handed out last, or 0 if that is not
+// known to be so any more. The block is of a pool that is the shard's, and it is
+// in use unless the pool is not quiet: what frees the block here, sets its bit
+// after others have freed it, or gives the pool away, forgets it. So the free of
+// a block that was allocated just now need not look for it.
+func (s *Shard) Last() uintptr { return s.last }
+
+// LastClass returns the class of Last.
+func (s *Shard) LastClass() uint8 { return s.lastClass }
+
+// SetLast sets what Last and LastClass return.
+func (s *Shard) SetLast(p unsafe.Pointer, c uint8) { s.last, s.lastClass = uintptr(p), c }
+
+// Forget makes Last 0.
+func (s *Shard) Forget() { s.last = 0 }
+
 // IsHot reports whether TakeHot would return the block at p, of class c.
 func (s *Shard) IsHot(c uint8, p unsafe.Pointer) bool { return *s.hotSlot(c) == uintptr(p) }
 
 // OwnsQuiet reports whether the pool is the shard's, and quiet: see
 // [pool.Header.IsQuiet].
 func (s *Shard) OwnsQuiet(h *pool.Header) bool { return h.IsQuiet(s.word) }
-
-// QuietOuter returns the pool that the unit of h is an inner one of, if that pool
-// is the shard's and quiet, or nil. It is for the fast path of free, where the
-// first unit of a pool needs no such detour.
-//
-//go:noinline
-//go:nosplit
-func (s *Shard) QuietOuter(h *pool.Header) *pool.Header {
-	if h.Owner() == pool.Inner {
-		if h = h.Outer(); h.IsQuiet(s.word) {
-			return h
-		}
-	}
-	return nil
-}
 
 // reset makes the shard an empty one.
 func (s *Shard) reset(id uint32) {
@@ -270,6 +273,7 @@ func (s *Shard) retire(h *pool.Header) bool {
 	if !h.Retire() {
 		return false
 	}
+	s.Forget()
 	if h.Listed() {
 		s.unlist(h)
 	}

@@ -39,7 +39,7 @@ func (v *View) slot(i int) *atomic.Pointer[Shard] {
 }
 
 // IsMine reports whether p lies in an arena of the allocator.
-func (v *View) IsMine(p unsafe.Pointer) bool { return addrmap.Low(uintptr(p)) == v.entry }
+func (v *View) IsMine(p unsafe.Pointer) bool { return addrmap.Is(uintptr(p), v.entry) }
 
 // HeaderOf returns the header of the unit that p, which is mine, lies in.
 func (v *View) HeaderOf(p unsafe.Pointer) *pool.Header {
@@ -84,19 +84,47 @@ type stack struct {
 	_ [56]byte
 }
 
-// maxSlots is the largest number of Ps that an allocator serves.
-const maxSlots = 1 << 16
+const (
+	// maxSlots is the largest number of Ps that an allocator serves.
+	maxSlots = 1 << 16
+	// maxShards is the largest number of shards in the process: of heaps, and
+	// of Ps times allocators.
+	maxShards = 1 << 17
+)
 
-// lastID is the id that was last given to a table, for the arena map.
-var lastID atomic.Uint32
+// ids are the ids of open tables, for the arena map. They come round after a
+// long while only, so that pointers into a closed allocator are not taken for
+// another's.
+var ids struct {
+	sync.Mutex
+	last uint32
+	used map[uint32]struct{}
+}
+
+func takeID() uint32 {
+	ids.Lock()
+	defer ids.Unlock()
+	if ids.used == nil {
+		ids.used = map[uint32]struct{}{}
+	}
+	for used := true; used; {
+		ids.last = (ids.last + 1) & (1<<24 - 1)
+		_, used = ids.used[ids.last]
+	}
+	ids.used[ids.last] = struct{}{}
+	return ids.last
+}
+
+func giveID(id uint32) {
+	ids.Lock()
+	defer ids.Unlock()
+	delete(ids.used, id)
+}
 
 // Open begins a life of the allocator whose fast path reads v.
 func Open(conf Config, v *View) (*Table, error) {
 	t := &Table{conf: conf, view: v, heaps: map[*Heap]struct{}{}}
 	t.Budget.Limit = conf.LimitBytes
-	id := lastID.Add(1) & (1<<24 - 1)
-	t.Arenas = arena.NewSet(conf.Geometry, id, &t.Budget)
-	t.Large = large.NewSet(t.Arenas, &t.Budget, id, conf.RetainBytes)
 	if err := t.slots.Init(maxSlots); err != nil {
 		return nil, err
 	}
@@ -104,6 +132,9 @@ func Open(conf Config, v *View) (*Table, error) {
 		_ = t.slots.Release() // nothing is in it; the first error counts
 		return nil, err
 	}
+	id := takeID()
+	t.Arenas = arena.NewSet(conf.Geometry, id, &t.Budget)
+	t.Large = large.NewSet(t.Arenas, &t.Budget, id, conf.RetainBytes, conf.Keep)
 	v.entry = t.Arenas.Entry
 	v.slots = t.slots.Base()
 	v.mask = uintptr(conf.Geometry.Bytes) - 1
@@ -132,7 +163,7 @@ func newShard() (*Shard, error) {
 		shards.spare = shards.spare[:n-1]
 		return s, nil
 	}
-	if err := shards.Init(maxSlots); err != nil {
+	if err := shards.Init(maxShards); err != nil {
 		return nil, err
 	}
 	if err := shards.Grow(shards.next + 1); err != nil {
@@ -274,6 +305,7 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 		}
 		found, broken := t.refill(s, c)
 		t.exit(hp, s, token)
+		t.limitFreepools()
 		if broken != nil {
 			return nil, false, &BrokenError{Block: uintptr(broken), Size: sizeclass.Size(c)}
 		}
@@ -282,13 +314,13 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 			if err == nil {
 				return p, zero, nil
 			}
-			if !reclaimed && err != arena.ErrClosed {
-				reclaimed = true // the limit is reached, or the system refuses: give back what is idle
-				err = t.Trim()
-			}
-			if err != nil {
+			if reclaimed || err == arena.ErrClosed {
 				return nil, false, err
 			}
+			// The limit is reached, or the system refuses: give back what is idle.
+			// Memory that it does not take back is there to be used.
+			reclaimed = true
+			_ = t.Trim()
 		}
 	}
 }
@@ -309,6 +341,7 @@ func (t *Table) provide(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err err
 	if err != nil {
 		return nil, false, err
 	}
+	t.arm() // a shard that frees on its fast path alone never does
 	for {
 		s, token, err := t.enter(hp)
 		if err != nil {
@@ -353,6 +386,7 @@ func (t *Table) refill(s *Shard, c uint8) (f found, broken unsafe.Pointer) {
 		if h == &s.none {
 			break
 		}
+		s.Forget()
 		if ok, broken := h.Refill(); ok || broken != nil {
 			return foundBlock, broken
 		}
@@ -366,6 +400,9 @@ func (t *Table) refill(s *Shard, c uint8) (f found, broken unsafe.Pointer) {
 	}
 	t.readInbox(s)
 	t.sweepOne(s)
+	if s.nempty > maxEmpties {
+		t.shed(s)
+	}
 	if s.used[c] != &s.none {
 		return foundBlock, nil
 	}
@@ -529,8 +566,14 @@ func (t *Table) freePinned(s *Shard, p unsafe.Pointer) Verdict {
 	if s.IsHot(h.Class(), p) {
 		return Double
 	}
+	s.Forget()
 	i := h.Index(p)
-	if h.Push(i) {
+	tripped := h.Push(i)
+	if !tripped && h.Listed() {
+		h.Quieten()
+		tripped = h.Live() == h.Trip()
+	}
+	if tripped {
 		t.trip(s, h, i)
 	}
 	return Freed
@@ -629,26 +672,32 @@ func (t *Table) Trip(hp *Heap, s *Shard, h *pool.Header, i uint32, token int) {
 // afterGiveUp sees to it that what a shard has given up goes back to the arenas,
 // and to the system in time. Not pinned.
 func (t *Table) afterGiveUp() {
-	if t.nfree.Load() > maxFreepools {
-		t.drainFreepools(maxFreepools / 2)
-	}
+	t.limitFreepools()
 	t.arm()
 }
 
-// SizeOf returns the usable size of the allocator's live block at p, or 0 if
-// there is none.
-func (t *Table) SizeOf(p unsafe.Pointer) int {
+// limitFreepools returns pools to the arenas if many are in the freepools.
+func (t *Table) limitFreepools() {
+	if t.nfree.Load() > maxFreepools {
+		t.drainFreepools(maxFreepools / 2)
+	}
+}
+
+// SizeOf returns the usable size of the allocator's live block at p, or, if
+// there is none, 0 and what Free would say.
+func (t *Table) SizeOf(p unsafe.Pointer) (size int, otherwise Verdict) {
 	token := grace.Enter()
 	e := addrmap.Load(uintptr(p))
-	size := 0
+	otherwise = NotOurs
 	if e == t.Arenas.Entry {
-		size = sizeAt(&t.conf.Geometry, p)
+		size, otherwise = sizeAt(&t.conf.Geometry, p)
 	}
 	grace.Exit(token)
 	if e.Kind() == addrmap.Huge && e.ID() == t.Arenas.Entry.ID() {
-		size = large.Usable(p)
+		n, v := large.Usable(p)
+		return n, Verdict(v)
 	}
-	return size
+	return size, otherwise
 }
 
 // UsableSize returns the usable size of the live block at p, of any allocator, or
@@ -658,34 +707,40 @@ func UsableSize(p unsafe.Pointer) int {
 	e := addrmap.Load(uintptr(p))
 	size := 0
 	if e.Kind() == addrmap.Arena {
-		size = sizeAt(arena.GeometryOf(e.Log2Bytes()), p)
+		size, _ = sizeAt(arena.GeometryOf(e.Log2Bytes()), p)
 	}
 	grace.Exit(token)
 	if e.Kind() == addrmap.Huge {
-		size = large.Usable(p)
+		size, _ = large.Usable(p)
 	}
 	return size
 }
 
 // sizeAt returns the size of the live block at p, an address of an arena in the
-// map, or 0. Pinned.
+// map, or 0 and what Free would say. Pinned.
 //
 //go:nosplit
-func sizeAt(g *arena.Geometry, p unsafe.Pointer) int {
+func sizeAt(g *arena.Geometry, p unsafe.Pointer) (int, Verdict) {
 	h := g.PoolOf(p)
 	switch h.Owner() {
 	case pool.Free:
-		return 0
+		if h.WasBlock(p) {
+			return 0, Double
+		}
+		return 0, NotOurs
 	case pool.Run:
 		if h.Start() != p {
-			return 0
+			return 0, NotOurs
 		}
-		return int(h.Usable())
+		return int(h.Usable()), Freed
 	}
-	if h.StateOf(p) != pool.InUse {
-		return 0
+	switch h.StateOf(p) {
+	case pool.Foreign:
+		return 0, NotOurs
+	case pool.Freed:
+		return 0, Double
 	}
-	return h.Size()
+	return h.Size(), Freed
 }
 
 // drainFreepools returns pools from the shared freepools to their arenas until

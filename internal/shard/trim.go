@@ -11,6 +11,19 @@ import (
 	"github.com/pyarena/pyarena/internal/sizeclass"
 )
 
+// A round gives back to the system what tables do not need. Several tables share
+// its two grace periods, for each may stop the world.
+type round []*visit
+
+// visit is a table's part in a round.
+type visit struct {
+	t       *Table
+	drained []*Shard // taken from their slots
+	heaps   []*Heap  // of which some are
+	retired []arena.Retired
+	err     error // the first refusal of the system
+}
+
 // Trim gives back to the system whatever the allocator does not need: it drains
 // all shards, busy ones too, and unmaps all free arenas and mappings.
 func (t *Table) Trim() error {
@@ -19,54 +32,90 @@ func (t *Table) Trim() error {
 	if t.closed.Load() {
 		return arena.ErrClosed
 	}
-	t.drainAll(t.swapOut(func(*Shard) bool { return true }))
-	return t.giveBack(0, 0)
+	v := &visit{t: t}
+	v.swapOut(func(*Shard) bool { return true })
+	r := round{v}
+	r.drain()
+	v.retire(0, 0)
+	r.unmap()
+	return v.err
 }
 
-// tick is what the janitor does: it drains the shards that are idle, and gives
-// back what has not been needed for a whole tick or exceeds what may be
-// retained. It reports whether there is something left to come for.
-func (t *Table) tick() (again bool) {
-	t.trimming.Lock()
-	defer t.trimming.Unlock()
-	if t.closed.Load() {
-		return false
+// tick is what the janitor does for the tables that are due: it drains the
+// shards that are idle, and gives back what has not been needed for a whole tick
+// or exceeds what may be retained. It returns the tables that have something
+// left to come for.
+func tick(tables []*Table) (again []*Table) {
+	idle := idle(tables)
+	var r round
+	for _, t := range tables {
+		t.trimming.Lock()
+		if t.closed.Load() {
+			t.trimming.Unlock()
+			continue
+		}
+		v := &visit{t: t}
+		v.swapOut(idle)
+		r = append(r, v)
 	}
-	t.drainAll(t.swapOut(t.idle()))
-	t.Arenas.Tick()
-	retain := t.conf.RetainBytes
-	retain -= min(retain, t.Large.Totals().Retained)
-	_ = t.giveBack(2, retain) // what is refused is counted, and tried again
-	return t.Arenas.HasFree() || t.Large.HasFree()
+	r.drain()
+	for _, v := range r {
+		v.t.Arenas.Tick()
+		retain := v.t.conf.RetainBytes
+		retain -= min(retain, v.t.Large.Totals().Retained)
+		v.retire(2, retain)
+	}
+	r.unmap() // what is refused is counted, and tried again
+	for _, v := range r {
+		if v.t.Arenas.HasFree() || v.t.Large.HasFree() || v.t.hasPools() {
+			again = append(again, v.t)
+		}
+		v.t.trimming.Unlock()
+	}
+	return again
 }
 
 // idleSample is how long the janitor watches shards to see which are idle.
 const idleSample = 20 * time.Millisecond
 
-// idle returns a function that tells which shards own something and make no slow
-// step for a while. A shard that only repeats fast steps seems idle too; draining
-// it costs its P a few slow steps.
-func (t *Table) idle() func(*Shard) bool {
+// idle returns a function that tells which shards of the tables own something
+// and make no slow step for a while. A shard that only repeats fast steps seems
+// idle too; draining it costs its P a few slow steps.
+func idle(tables []*Table) func(*Shard) bool {
 	events := map[*Shard]uint32{}
-	t.eachShard(func(s *Shard) {
-		if load(&s.nowned) != 0 || load(&s.nempty) != 0 {
-			events[s] = load(&s.events)
-		}
-	})
-	if len(events) == 0 {
-		return func(*Shard) bool { return false }
+	for _, t := range tables {
+		t.eachShard(func(s *Shard) {
+			if s.hasPools() {
+				events[s] = load(&s.events)
+			}
+		})
 	}
-	time.Sleep(idleSample)
+	if len(events) > 0 {
+		time.Sleep(idleSample)
+	}
 	return func(s *Shard) bool {
 		n, ok := events[s]
 		return ok && n == load(&s.events)
 	}
 }
 
+// hasPools reports whether the shard owns pools, or keeps empty ones. Anyone may
+// ask.
+func (s *Shard) hasPools() bool { return load(&s.nowned) != 0 || load(&s.nempty) != 0 }
+
+// hasPools reports whether a shard of the table has pools.
+func (t *Table) hasPools() (has bool) {
+	t.eachShard(func(s *Shard) { has = has || s.hasPools() })
+	return has
+}
+
 // eachShard calls f for all shards in slots and heaps.
 func (t *Table) eachShard(f func(*Shard)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closed.Load() {
+		return // the view is that of another life, or of none
+	}
 	for i := range int(t.view.n.Load()) {
 		if s := t.view.slot(i).Load(); s != nil {
 			f(s)
@@ -79,68 +128,84 @@ func (t *Table) eachShard(f func(*Shard)) {
 	}
 }
 
-// swapOut empties the slots and heaps whose shards want says yes to, and returns
-// these shards after a grace period: they are the caller's now.
-func (t *Table) swapOut(want func(*Shard) bool) []*Shard {
+// swapOut empties the slots and heaps whose shards want says yes to. After a
+// grace period these shards are the round's.
+func (v *visit) swapOut(want func(*Shard) bool) {
+	t := v.t
 	t.mu.Lock()
-	var out []*Shard
-	var heaps []*Heap
+	defer t.mu.Unlock()
 	for i := range int(t.view.n.Load()) {
 		slot := t.view.slot(i)
 		if s := slot.Load(); s != nil && want(s) {
 			slot.Store(nil) // only filled under mu
-			out = append(out, s)
+			v.drained = append(v.drained, s)
 		}
 	}
 	for hp := range t.heaps {
 		if s := hp.shard.Load(); s != nil && want(s) {
 			hp.shard.Store(nil)
-			out = append(out, s)
-			heaps = append(heaps, hp)
+			v.drained = append(v.drained, s)
+			v.heaps = append(v.heaps, hp)
 		}
 	}
-	t.mu.Unlock()
-	if len(out) > 0 {
+}
+
+// drain drains the shards that were swapped out, after a grace period, and the
+// shared stacks.
+func (r round) drain() {
+	wait := false
+	for _, v := range r {
+		wait = wait || len(v.drained) > 0
+	}
+	if wait {
 		grace.Wait()
-		for _, hp := range heaps {
+	}
+	for _, v := range r {
+		for _, hp := range v.heaps {
 			hp.await()
 		}
-	}
-	for _, s := range out {
-		acquired(unsafe.Pointer(s))
-	}
-	return out
-}
-
-// drainAll drains shards that nobody uses any more, and the shared stacks.
-func (t *Table) drainAll(out []*Shard) {
-	for _, s := range out {
-		t.drain(s)
-	}
-	for c := range t.usable {
-		t.drainUsable(&t.usable[c])
-	}
-	t.drainFreepools(0)
-}
-
-// giveBack unmaps arenas and mappings that have been free for age ticks or
-// exceed retain bytes, and drops the pages of free units.
-func (t *Table) giveBack(age uint32, retain uint64) error {
-	err := t.Large.Tick(age)
-	if retired := t.Arenas.Retire(age, retain); len(retired) > 0 {
-		t.wait()
-		if e := t.Arenas.Unmap(retired, t.conf.Keep); err == nil {
-			err = e
+		for _, s := range v.drained {
+			acquired(unsafe.Pointer(s))
+			v.t.drain(s)
 		}
+		for c := range v.t.usable {
+			v.t.drainUsable(&v.t.usable[c])
+		}
+		v.t.drainFreepools(0)
 	}
-	t.Arenas.Purge()
-	arena.RetryOrphans()
-	return err
 }
 
-// wait returns after a grace period that includes the heaps.
-func (t *Table) wait() {
-	grace.Wait()
+// retire gives up arenas and mappings that have been free for age ticks or
+// exceed retain bytes.
+func (v *visit) retire(age uint32, retain uint64) {
+	v.err = v.t.Large.Tick(age)
+	v.retired = v.t.Arenas.Retire(age, retain)
+}
+
+// unmap unmaps the retired arenas, after a grace period that includes the heaps,
+// and drops the pages of free units.
+func (r round) unmap() {
+	wait := false
+	for _, v := range r {
+		wait = wait || len(v.retired) > 0
+	}
+	if wait {
+		grace.Wait()
+	}
+	for _, v := range r {
+		if len(v.retired) > 0 {
+			v.t.awaitHeaps()
+			if err := v.t.Arenas.Unmap(v.retired, v.t.conf.Keep); v.err == nil {
+				v.err = err
+			}
+		}
+		v.t.Arenas.Purge()
+	}
+	arena.RetryOrphans()
+}
+
+// awaitHeaps returns once every heap was seen not busy, after a grace period.
+func (t *Table) awaitHeaps() {
 	t.mu.Lock()
 	heaps := make([]*Heap, 0, len(t.heaps))
 	for hp := range t.heaps {
@@ -157,6 +222,7 @@ func (t *Table) wait() {
 // that a freer has posted, or is about to, comes out of the inbox. Then the
 // shard is kept for another use.
 func (t *Table) drain(s *Shard) {
+	s.Forget()
 	for c := range uint8(sizeclass.Count) {
 		if p := s.TakeHot(c); p != nil {
 			h := t.Arenas.PoolOf(p)
@@ -278,6 +344,7 @@ func (t *Table) Close() error {
 	}
 	t.mu.Unlock()
 	retired := t.Arenas.Close()
+	t.disarm()
 	grace.Wait()
 	for hp := range heaps {
 		hp.await()
@@ -301,6 +368,7 @@ func (t *Table) Close() error {
 	if e := t.slots.Release(); err == nil {
 		err = e
 	}
+	giveID(t.Arenas.Entry.ID())
 	arena.RetryOrphans()
 	return err
 }

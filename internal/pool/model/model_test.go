@@ -10,7 +10,8 @@ import (
 func TestOwnership(t *testing.T) {
 	spin.Check(t, "ownership.pml",
 		"RETIRE_POSTED", "ABANDON_NONEMPTY", "ABANDON_STORE", "SHARE_POSTED", "FILL_BLIND",
-		"POST_TWICE", "HAND_AS_ME", "STRANDED", "DRAIN_NO_WAIT", "DRAIN_NO_HOT")
+		"POST_TWICE", "HAND_AS_ME", "STRANDED", "DRAIN_NO_WAIT", "DRAIN_NO_HOT",
+		"LAST_UNCHAINED", "LAST_RETIRED")
 }
 
 // TestOwnershipSecond: as TestOwnership, with pools that are adopted at the

@@ -2,11 +2,12 @@
  * ownership: the ownership word of a pool, with its owner's inbox, the shared
  * stack and the drain of a shard (packages pool and shard).
  *
- * States. One pool of two blocks. word is {owner, post, head, num}, changed by
- * CAS; bits, chain, chainLen and listed are the owner's part of the header; link
+ * States. One pool of two blocks. word is {owner, post, chained, head, num},
+ * changed by CAS; bits, chain, chainLen and listed are the owner's part of the header; link
  * is the first word of each block. Around it: inArena, usable (the shared stack),
  * and per shard inbox, pending (the chain taken from it), owned, and hot (the
- * block that was freed last, in use as far as the pool knows).
+ * block that was freed last, in use as far as the pool knows) and last (the block
+ * that was handed out last, if that is remembered).
  *
  * Who makes the transitions. Two goroutines, each pinned on its shard while in
  * a section, that allocate, and free any block that the program holds: TakeHot,
@@ -19,7 +20,9 @@
  * Proved. Each block is in one place: held by the program, hot, a bit, on the
  * remote list or on the chain (Check, whenever nobody is in a section). A block is
  * handed out only when nobody holds it. The owner's part is touched by the
- * owner alone (Touch). A posted pool gets into its owner's inbox once, and is in
+ * owner alone (Touch). The chained bit tells whether there is a chain. A block that
+ * is remembered as handed out last is held by the program, if its pool is quiet:
+ * its free needs no look at the bitmap. A posted pool gets into its owner's inbox once, and is in
  * no other. A full pool that has got free blocks is always found again: listed,
  * or posted, or on the shared stack, or adopted by a free to come. When the
  * program has freed all and the shards are drained, the pool is back in the
@@ -30,13 +33,13 @@
  * PushRemote are a load and a CAS. What a shard's user does to its own is one step
  * with the step on the word beside it. Malloc takes any bit, not the lowest. A
  * sweep or a pool that leaves the front of its list is a Retire at any time. Only
- * one of the shards keeps blocks hot. The stacks are sets here (see tagstack.pml),
+ * one of the shards keeps blocks hot, and remembers the last one. The stacks are sets here (see tagstack.pml),
  * the grace period is a wait for the shard's user (see swap.pml). The seal, double
  * frees and lost chains are not there. ADOPT is adoptAt.
  * Left out: PlaceInner and PlaceRun, which mark units that are no pool, under
  * the arenas' lock.
  *
- * Seen: 2,900,000 states; 2,400,000 with ADOPT=2.
+ * Seen: 3,800,000 states; 3,100,000 with ADOPT=2.
  */
 
 #define Free 0
@@ -57,7 +60,7 @@
 #define BLOCKS 2
 #define SHARDS 2
 
-typedef Word { byte owner; byte post; byte head; byte num }
+typedef Word { byte owner; byte post; byte head; byte num; bool chained }
 
 /* the pool's header */
 Word word;
@@ -72,6 +75,7 @@ byte link[BLOCKS + 1];
 /* the rest of the world */
 bool inArena = true, usable;
 byte hot[SHARDS];
+byte last; /* of shard 0 */
 bool inbox[SHARDS], pending[SHARDS], owned[SHARDS];
 bool slot[SHARDS] = true; /* the shard is its goroutine's, not the drain's */
 bool pinned[SHARDS];      /* its goroutine is in a section */
@@ -134,9 +138,9 @@ byte at, places, steps; /* of Check */
 #define Touch(id) assert(word.owner == id)
 
 #define Load(w) \
-	d_step { w.owner = word.owner; w.post = word.post; w.head = word.head; w.num = word.num }
+	d_step { w.owner = word.owner; w.post = word.post; w.head = word.head; w.num = word.num; w.chained = word.chained }
 
-#define Same(w) (word.owner == w.owner && word.post == w.post && word.head == w.head && word.num == w.num)
+#define Same(w) (word.owner == w.owner && word.post == w.post && word.head == w.head && word.num == w.num && word.chained == w.chained)
 
 #define Store(o, p, h, l) word.owner = o; word.post = p; word.head = h; word.num = l
 
@@ -148,7 +152,7 @@ byte at, places, steps; /* of Check */
 		fi \
 	}
 
-#define Forget(w) w.owner = 0; w.post = 0; w.head = 0; w.num = 0
+#define Forget(w) w.owner = 0; w.post = 0; w.head = 0; w.num = 0; w.chained = false
 
 /* Check is made whenever nobody is in a section. */
 inline Check() {
@@ -184,6 +188,8 @@ inline Check() {
 		at = 0;
 		places = 0;
 		steps = 0;
+		assert(word.chained == (chain != 0));
+		assert(last == 0 || held[last] || word.owner != FirstShard || word.num != 0 || word.chained);
 		/* the pool is where it is found again */
 		if
 		:: word.owner == Free -> assert(inArena && live == 0 && chain == 0)
@@ -231,7 +237,7 @@ inline Retire() {
 			Touch(id);
 			CompareAndSwap(w, Free, 0, 0, 0, ok);
 			if
-			:: ok -> assert(!held[1] && !held[2]); clear()
+			:: ok -> assert(!held[1] && !held[2]); clear(); word.chained = false
 			:: else
 			fi
 		fi;
@@ -248,11 +254,14 @@ inline Collect() {
 			assert(chain == 0);
 			chain = word.head;
 			chainLen = word.num;
-			Store(word.owner, word.post, 0, 0)
+			Store(word.owner, word.post, 0, 0);
+			word.chained = true
 		:: else
 		fi
 	}
 }
+
+inline unchained() { d_step { Touch(id); assert(chain == 0); word.chained = false } }
 
 inline unchain() {
 	d_step {
@@ -269,7 +278,11 @@ inline unchain() {
 		od;
 		at = 0;
 		assert(chainLen == 0)
-	}
+	};
+#ifndef LAST_UNCHAINED
+	forget();
+#endif
+	unchained()
 }
 
 inline Fill() {
@@ -346,7 +359,8 @@ inline PushRemote(mayAdopt) {
 					Touch(me);
 					assert(chain == 0);
 					chain = b;
-					chainLen = w.num + 1
+					chainLen = w.num + 1;
+					word.chained = true
 				:: else
 				fi
 #ifndef STRANDED
@@ -386,6 +400,11 @@ inline push_inbox(to) {
 	}
 }
 
+/* the shard's user forgets what was handed out last */
+inline forget() { last = (g == 0 -> 0 : last) }
+
+inline remember(i) { last = (g == 0 -> i : last) }
+
 inline acquire() {
 	Touch(id);
 	assert(!owned[g] && !listed);
@@ -397,7 +416,11 @@ inline retire() {
 	Retire();
 	atomic {
 		if
-		:: ok -> listed = false; owned[g] = false; Unplace()
+		:: ok ->
+#ifndef LAST_RETIRED
+			forget();
+#endif
+			listed = false; owned[g] = false; Unplace()
 		:: else
 		fi
 	}
@@ -469,6 +492,7 @@ inline refillFirst() {
 inline Keep(i) {
 	assert(word.owner == id && !bits[i] && hot[g] == 0);
 	held[i] = false;
+	last = (last == i -> 0 : last);
 	hot[g] = i
 }
 
@@ -476,6 +500,7 @@ inline TakeHot() {
 	Touch(id);
 	assert(!bits[hot[g]] && !held[hot[g]]);
 	held[hot[g]] = true;
+	remember(hot[g]);
 	hot[g] = 0
 }
 
@@ -483,7 +508,8 @@ inline Pop(i) {
 	Touch(id);
 	assert(bits[i] && !held[i]);
 	bits[i] = false;
-	held[i] = true
+	held[i] = true;
+	remember(i)
 }
 
 /* Push, and trip: a free of block i by its owner */
@@ -491,8 +517,23 @@ inline Push(i) {
 	Touch(id);
 	assert(!bits[i]);
 	held[i] = false;
+	last = (g == 0 && last == i -> 0 : last);
 	bits[i] = true;
 	listed = true
+}
+
+/* Quieten a pool that is listed */
+inline quieten() {
+	atomic {
+		if
+		:: chain == 0 -> Collect()
+		:: else -> ok = true
+		fi;
+		if
+		:: ok -> unchain()
+		:: else
+		fi
+	}
 }
 
 #define enter pinned[g] = true; s = slot[g]
@@ -548,6 +589,7 @@ active [SHARDS] proctype Goroutine() {
 	:: atomic { !stop && slot[g] && owned[g] && listed && bits[1] -> Pop(1); exit() }
 	:: atomic { !stop && slot[g] && owned[g] && listed && bits[2] -> Pop(2); exit() }
 	:: atomic { !stop && slot[g] && owned[g] && listed && live == BLOCKS -> enter }; refillFirst(); exit()
+	:: atomic { mine && listed && (word.num != 0 || word.chained) -> enter }; quieten(); exit()
 	:: atomic { slot[g] && (inbox[g] || pending[g]) -> enter }; readInbox(); exit()
 	:: atomic { !stop && slot[g] && !owned[g] && usable -> usable = false; Take(); acquire(); exit() }
 	:: atomic { !stop && slot[g] && !owned[g] && inArena -> inArena = false; Place(); Own(); acquire(); exit() }
@@ -598,6 +640,7 @@ inline dispose() {
 
 inline drain() {
 	atomic {
+		forget();
 		if
 #ifndef DRAIN_NO_HOT
 		:: hot[g] != 0 ->
