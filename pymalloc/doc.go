@@ -120,12 +120,13 @@
 //
 // # Memory going back
 //
-// Frees beyond the fast path arm the janitor, one timer for the process; no
-// goroutine waits for it. After RetainDelay it drains the shards that
+// New pools, and frees beyond the fast path, arm the janitor, one timer for the
+// process; no goroutine waits for it. After RetainDelay it drains the shards that
 // are idle, drops the pages of free units, so that one live block does not hold a
 // whole arena in memory, and unmaps what has not been needed for a whole
-// RetainDelay, or exceeds RetainBytes. It comes at most once a second, and no
-// more once nothing is free. Trim does so at once, for busy shards too. Each
+// RetainDelay, or exceeds RetainBytes. It comes at most once a second, for
+// all allocators that are due, again where shards were busy, and no more once
+// nothing is free. Trim does so at once, for busy shards too. Each
 // stops the world up to twice, for some 50 µs, which is the grace period: a pinned
 // goroutine cannot be stopped, so when the world stands still none is pinned.
 // What the system refuses to take is kept for use and tried again.

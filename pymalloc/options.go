@@ -27,12 +27,12 @@ type Options struct {
 	// times this. 0 means one second. It must not be negative. Memory is given
 	// back at most once a second.
 	RetainDelay time.Duration
-	// KeepAddresses says whether arenas that are given back keep their addresses,
-	// inaccessible, for later arenas of the process.
+	// KeepAddresses says whether memory that is given back keeps its addresses,
+	// inaccessible, for later arenas and huge mappings of the process.
 	KeepAddresses KeepAddresses
 }
 
-// KeepAddresses is a choice of what happens to the addresses of an arena that is
+// KeepAddresses is a choice of what happens to the addresses of memory that is
 // given back. A stale pointer to an unmapped address is harmless to the
 // collector only while the Go heap does not grow there.
 type KeepAddresses uint8

@@ -1,0 +1,291 @@
+// Package fuzz is fuzz targets for what pyarena promises as a whole: a program
+// of calls is read from the input, and every answer compared with a shadow.
+// See README.md.
+package fuzz
+
+import (
+	"errors"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/pymalloc"
+)
+
+// input reads a fuzzer's bytes; at their end it reads zeros.
+type input []byte
+
+func (in *input) byte() byte {
+	if len(*in) == 0 {
+		return 0
+	}
+	b := (*in)[0]
+	*in = (*in)[1:]
+	return b
+}
+
+// intn returns a number below n, at most 1<<16.
+func (in *input) intn(n int) int { return (int(in.byte())<<8 | int(in.byte())) % max(n, 1) }
+
+// size returns a size in bytes, of all scales alike.
+func (in *input) size() int {
+	b := in.byte()
+	shift := b % 22
+	return 1<<shift + in.intn(1<<min(shift, 15))<<max(int(shift)-15, 0)
+}
+
+// options reads the options of an allocator.
+func (in *input) options() pymalloc.Options {
+	b := in.byte()
+	o := pymalloc.Options{ArenaBytes: 256 << 10 << (b % 9), RetainDelay: time.Hour}
+	switch b >> 4 % 4 {
+	case 1:
+		o.LimitBytes = o.ArenaBytes
+	case 2:
+		o.LimitBytes = 3 * o.ArenaBytes
+	case 3:
+		o.RetainBytes = -1
+	}
+	if b>>6 == 3 {
+		o.KeepAddresses = pymalloc.KeepAlways
+	}
+	return o
+}
+
+// machine runs a program of calls on one goroutine.
+type machine struct {
+	t     *testing.T
+	a     *pymalloc.Allocator
+	heaps []*pymalloc.Heap
+	shadow
+	freed []unsafe.Pointer // lately, most recent last, not handed out since
+}
+
+func (m *machine) must(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// source returns the allocator or one of its heaps.
+func (m *machine) source(in *input) source {
+	if i := int(in.byte()) % (len(m.heaps) + 1); i > 0 {
+		return m.heaps[i-1]
+	}
+	return m.a
+}
+
+// got enters what a call that allocates has returned.
+func (m *machine) got(p unsafe.Pointer, err error, size, align int) {
+	m.t.Helper()
+	if err != nil {
+		if !errors.Is(err, pymalloc.ErrLimit) {
+			m.t.Fatalf("%d bytes: %v", size, err)
+		}
+		return
+	}
+	m.must(m.add(p, size, align))
+	for i, q := range m.freed {
+		if q == p {
+			m.freed = append(m.freed[:i], m.freed[i+1:]...)
+			break
+		}
+	}
+}
+
+func (m *machine) free(src source, i int) {
+	b, err := m.remove(i)
+	m.must(err)
+	m.must(src.UnsafeFree(b.p))
+	m.freed = append(m.freed, b.p)
+	if len(m.freed) > 8 {
+		m.freed = m.freed[1:]
+	}
+}
+
+// refuse calls Free with a pointer that must be refused.
+func (m *machine) refuse(src source, p unsafe.Pointer, want ...error) {
+	m.t.Helper()
+	err := src.UnsafeFree(p)
+	for _, w := range want {
+		if errors.Is(err, w) {
+			return
+		}
+	}
+	m.t.Fatalf("UnsafeFree(%p): %v, want one of %v", p, err, want)
+}
+
+// step runs one call.
+func (m *machine) step(in *input) {
+	m.t.Helper()
+	op, src := in.byte(), m.source(in)
+	n := len(m.blocks)
+	switch op % 16 {
+	case 0, 1, 2:
+		size := in.size()
+		p, err := src.UnsafeMalloc(size)
+		m.got(p, err, size, 16)
+	case 3:
+		size := in.size()
+		p, err := src.UnsafeCalloc(size)
+		if err == nil {
+			for i, b := range unsafe.Slice((*byte)(p), size) {
+				if b != 0 {
+					m.t.Fatalf("UnsafeCalloc(%d): byte %d is %#x", size, i, b)
+				}
+			}
+		}
+		m.got(p, err, size, 16)
+	case 4:
+		size, align := in.size(), 1<<(in.byte()%19)
+		p, err := src.UnsafeAlignedMalloc(size, align)
+		m.got(p, err, size, align)
+	case 5:
+		if n > 0 {
+			m.realloc(src, in.intn(n), in.size())
+		}
+	case 6, 7, 8:
+		if n > 0 {
+			m.free(src, in.intn(n))
+		}
+	case 9:
+		if n > 0 {
+			b := m.blocks[in.intn(n)]
+			off := 1 + in.intn(min(b.size, 1<<16))
+			if off < b.size {
+				m.refuse(src, unsafe.Add(b.p, off), pymalloc.ErrNotOwned)
+			}
+		}
+	case 10:
+		if k := len(m.freed); k > 0 {
+			// A block that was given back to the system, or whose pool serves
+			// another class by now, is no block.
+			m.refuse(src, m.freed[in.intn(k)], pymalloc.ErrDoubleFree, pymalloc.ErrNotOwned)
+		}
+	case 11:
+		m.mallocBatch(in)
+	case 12:
+		m.freeBatch(in)
+	case 13:
+		m.must(m.a.Trim())
+	case 14:
+		if len(m.heaps) < 3 {
+			m.heaps = append(m.heaps, m.a.AcquireHeap())
+		} else {
+			m.heaps[0].Release()
+			m.heaps = m.heaps[1:]
+		}
+	case 15:
+		for n := in.byte() % 64; n > 0 && len(m.blocks) > 0; n-- {
+			m.free(src, in.intn(len(m.blocks)))
+		}
+	}
+}
+
+func (m *machine) realloc(src source, i, size int) {
+	m.t.Helper()
+	b, err := m.remove(i)
+	m.must(err)
+	q, err := src.UnsafeRealloc(b.p, size)
+	if err != nil {
+		if !errors.Is(err, pymalloc.ErrLimit) {
+			m.t.Fatal(err)
+		}
+		m.got(b.p, nil, b.size, 16) // it is as it was
+		return
+	}
+	n := min(size, b.size)
+	if err := (block{q, n, b.seed}).prefixOf(b); err != nil {
+		m.t.Fatalf("UnsafeRealloc from %d to %d bytes: %v", b.size, size, err)
+	}
+	m.got(q, nil, size, 1)
+	if q != b.p {
+		m.freed = append(m.freed, b.p)
+	}
+}
+
+// prefixOf returns an error unless the block has the contents that b had.
+func (p block) prefixOf(b block) error {
+	for i := 0; i < p.size; i = b.next(i) {
+		if got := p.bytes()[i]; got != b.seed^byte(i) {
+			return errors.New("contents are lost")
+		}
+	}
+	return nil
+}
+
+func (m *machine) mallocBatch(in *input) {
+	m.t.Helper()
+	ps := make([]unsafe.Pointer, 1+in.intn(100))
+	size := 1 + in.intn(5000)
+	err := m.a.UnsafeMallocBatch(ps, size)
+	for _, p := range ps {
+		if err == nil {
+			m.got(p, nil, size, 16)
+		} else if p != nil {
+			m.t.Fatalf("UnsafeMallocBatch failed, and returned %p", p)
+		}
+	}
+	if err != nil && !errors.Is(err, pymalloc.ErrLimit) {
+		m.t.Fatal(err)
+	}
+}
+
+// freeBatch frees blocks, one of them twice at times.
+func (m *machine) freeBatch(in *input) {
+	m.t.Helper()
+	var ps []unsafe.Pointer
+	for n := in.intn(100); n > 0 && len(m.blocks) > 0; n-- {
+		b, err := m.remove(in.intn(len(m.blocks)))
+		m.must(err)
+		ps = append(ps, b.p)
+		m.freed = append(m.freed, b.p)
+	}
+	m.freed = m.freed[max(len(m.freed)-8, 0):]
+	twice := len(ps) > 0 && in.byte()%4 == 0
+	if twice {
+		ps = append(ps, ps[in.intn(len(ps))])
+	}
+	if err := m.a.UnsafeFreeBatch(ps); err != nil != twice {
+		m.t.Fatalf("UnsafeFreeBatch, twice=%t: %v", twice, err)
+	}
+}
+
+// FuzzAllocator: no two live blocks overlap, contents are kept, alignment and
+// usable sizes hold, bad frees are refused, statistics are exact, and everything
+// is given back.
+func FuzzAllocator(f *testing.F) {
+	f.Add([]byte{2, 0, 0, 6, 1, 6, 0, 0, 0})
+	f.Add([]byte("a program of calls, as good as any other: malloc, free, realloc, trim"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := input(data)
+		if len(in) > 4000 {
+			t.Skip("long")
+		}
+		a, err := pymalloc.NewAllocator(in.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &machine{t: t, a: a}
+		for n := 0; len(in) > 0; n++ {
+			m.step(&in)
+			if n%8 == 0 {
+				m.must(m.agrees(a.Stats()))
+			}
+		}
+		m.must(m.agrees(a.Stats()))
+		for len(m.blocks) > 0 {
+			m.free(m.a, len(m.blocks)/2)
+		}
+		m.must(m.agrees(a.Stats()))
+		for _, h := range m.heaps {
+			h.Release()
+		}
+		m.must(a.Trim())
+		if s := a.Stats(); s.MappedBytes != 0 {
+			t.Fatalf("%d bytes are mapped, and nothing is live\n%v", s.MappedBytes, s)
+		}
+		m.must(a.Close())
+	})
+}
