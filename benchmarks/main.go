@@ -4,6 +4,8 @@
 //
 //	go run -C benchmarks .                     everything, in about a minute
 //	go run -C benchmarks . -quick              the beginnings of the traces, in seconds
+//	go run -C benchmarks . suite               the field's workloads too, beside allocators for C
+//	go run -C benchmarks . compare OLD NEW     two reports of the suite
 //	go run -C benchmarks . trim -ops N IN OUT  cut a trace to N records
 //
 // README.md beside it says how to read the tables.
@@ -19,12 +21,15 @@ import (
 	"os/signal"
 )
 
-// command is a subcommand. Without one, the arguments are those of compare.
+// command is a subcommand. Without one, the arguments are those of replayTraces.
 type command func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
 var commands = map[string]command{
 	measureCommand: measure,
+	probeCommand:   probe,
 	"trim":         trim,
+	"suite":        runSuite,
+	"compare":      compareReports,
 }
 
 func main() {
@@ -36,7 +41,7 @@ func main() {
 
 // run returns the exit code: 1 for a failure, 2 for wrong arguments.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	do := command(compare)
+	do := command(replayTraces)
 	if len(args) > 0 && commands[args[0]] != nil {
 		do, args = commands[args[0]], args[1:]
 	}

@@ -6,6 +6,8 @@
  *     cc -O2 -pthread -o workload workload.c
  *     workload NAME THREADS SCALE       prints a result as JSON
  *     workload replay FILE              runs a file that the Go program wrote
+ *     workload growth BLOCKS            the cost of a block when there are many
+ *     workload decay                    what is resident after all is freed
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -605,14 +607,9 @@ static void replay_thread(Thread *t) {
 
 static void replay(void) { each(1, replay_thread); }
 
-/* --- main --- */
+/* --- growth, and what is resident after --- */
 
-static const struct { const char *name; void (*f)(void); } programs[] = {
-	{"alloc-test", alloc_test}, {"cache-scratch", cache_scratch}, {"cache-thrash", cache_thrash},
-	{"glibc-simple", glibc_simple}, {"glibc-thread", glibc_thread}, {"larson", larson},
-	{"malloc-large", malloc_large}, {"mleak", mleak}, {"mstress", mstress}, {"rptest", rptest},
-	{"sh6bench", sh6bench}, {"sh8bench", sh8bench}, {"xmalloc-test", xmalloc_test},
-};
+enum { VALUE = 64 };
 
 /* status returns a figure of /proc/self/status in bytes, 0 where there is none. */
 static uint64_t status(const char *name) {
@@ -631,8 +628,70 @@ static uint64_t now(void) {
 	return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static void **values(int64_t n) {
+	void **slots = pointers(n);
+	memset(slots, 1, n * sizeof *slots); /* resident */
+	return slots;
+}
+
+static void fill_values(void **slots, int64_t n) {
+	for (int64_t i = 0; i < n; i++) {
+		slots[i] = malloc(VALUE);
+		*(volatile uint64_t *)slots[i] = i;
+	}
+}
+
+static void grow(int64_t n) {
+	enum { SWAPS = 1000000 };
+	void **slots = values(n);
+	uint64_t before = status("VmRSS"), begun = now();
+	fill_values(slots, n);
+	uint64_t made = now() - begun, after = status("VmRSS");
+	Thread t = {.rand = 1};
+	begun = now();
+	for (int i = 0; i < SWAPS; i++) {
+		void **slot = &slots[below(&t, n)];
+		free(*slot);
+		*slot = malloc(VALUE);
+		*(volatile uint64_t *)*slot = 1;
+	}
+	printf("{\"growth\":{\"blocks\":%lld,\"make_ns\":%.3f,\"swap_ns\":%.3f,\"overhead_b\":%.3f}}\n", (long long)n,
+		(double)made / n, (double)(now() - begun) / SWAPS, ((double)after - (double)before) / n - VALUE);
+}
+
+static void decay(void) {
+	int64_t n = (256 << 20) / VALUE;
+	void **slots = values(n);
+	fill_values(slots, n);
+	printf("{\"decay\":[{\"at_ns\":-50000000,\"resident\":%llu}", (unsigned long long)status("VmRSS"));
+	for (int64_t i = 0; i < n; i++) free(slots[i]);
+	memset(slots, 0, n * sizeof *slots);
+	for (uint64_t begun = now(), at; (at = now() - begun) < 4000000000u;) {
+		printf(",{\"at_ns\":%llu,\"resident\":%llu}", (unsigned long long)at, (unsigned long long)status("VmRSS"));
+		nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+	}
+	printf("]}\n");
+}
+
+/* --- main --- */
+
+static const struct { const char *name; void (*f)(void); } programs[] = {
+	{"alloc-test", alloc_test}, {"cache-scratch", cache_scratch}, {"cache-thrash", cache_thrash},
+	{"glibc-simple", glibc_simple}, {"glibc-thread", glibc_thread}, {"larson", larson},
+	{"malloc-large", malloc_large}, {"mleak", mleak}, {"mstress", mstress}, {"rptest", rptest},
+	{"sh6bench", sh6bench}, {"sh8bench", sh8bench}, {"xmalloc-test", xmalloc_test},
+};
+
 int main(int argc, char **argv) {
 	void (*f)(void) = NULL;
+	if (argc == 2 && strcmp(argv[1], "decay") == 0) {
+		decay();
+		return 0;
+	}
+	if (argc == 3 && strcmp(argv[1], "growth") == 0 && atoll(argv[2]) > 0) {
+		grow(atoll(argv[2]));
+		return 0;
+	}
 	if (argc == 3 && strcmp(argv[1], "replay") == 0) {
 		replay_load(argv[2]);
 		threads = 1;
@@ -643,7 +702,7 @@ int main(int argc, char **argv) {
 		for (size_t i = 0; i < sizeof programs / sizeof *programs; i++)
 			if (strcmp(programs[i].name, argv[1]) == 0) f = programs[i].f;
 	}
-	if (f == NULL || threads < 1) fail("usage: workload NAME THREADS SCALE | workload replay FILE");
+	if (f == NULL || threads < 1) fail("usage: workload NAME THREADS SCALE | replay FILE | growth BLOCKS | decay");
 	uint64_t before = status("VmRSS"), begun = now();
 	f();
 	uint64_t elapsed = now() - begun;

@@ -19,6 +19,9 @@ const (
 	poolHeader  = 16 // bytes before a block
 )
 
+// SyncPool returns it.
+func SyncPool() Info { return Info{Name: "syncpool", Align: 1, GoHeap: true, New: newSyncPool} }
+
 func newSyncPool(int) Impl {
 	i := &syncPool{goHeap: *newGoHeap(0).(*goHeap)}
 	for c := range i.pools {

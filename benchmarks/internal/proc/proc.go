@@ -7,3 +7,5 @@ type Usage struct {
 	Resident uint64 // memory that is not of a file, bytes; exact to some pages per CPU
 	Faults   uint64 // page faults so far that needed no disk
 }
+
+const unknownCPU = "unknown processor"

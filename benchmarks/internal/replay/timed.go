@@ -18,7 +18,11 @@ type Timing struct {
 	GCCycles uint64        `json:"gc_cycles"` // those that ended
 	GCCPU    float64       `json:"gc_cpu_s"`  // of those
 	Faults   uint64        `json:"faults"`
-	Calls    *impl.Calls   `json:"calls,omitempty"`
+	// Bytes that were resident at most, and before the replay; 0 where that is
+	// not known.
+	PeakResident  uint64      `json:"peak_rss"`
+	BeginResident uint64      `json:"begin_rss"`
+	Calls         *impl.Calls `json:"calls,omitempty"`
 }
 
 // Time replays a plan against the clock. Of each block only the first and the
@@ -32,8 +36,8 @@ func Time(p *Plan, info impl.Info) (Timing, error) {
 	}
 	r.impl = info.New(len(p.Threads))
 	var gc gcUsage
-	var faults uint64
-	begin := func() { gc, faults = readGC(), proc.Read().Faults }
+	var faults, resident uint64
+	begin := func() { gc, faults, resident = readGC(), proc.Read().Faults, proc.Resident() }
 	elapsed, err := r.all(begin, r.timedThread)
 	now := readGC()
 	t := Timing{
@@ -42,6 +46,8 @@ func Time(p *Plan, info impl.Info) (Timing, error) {
 		GCCPU:    now.cpu - gc.cpu,
 		Faults:   proc.Read().Faults - faults,
 		Calls:    r.impl.Calls(),
+
+		PeakResident: proc.PeakResident(), BeginResident: resident,
 	}
 	runtime.KeepAlive(r.table)
 	return t, err

@@ -39,9 +39,9 @@ type comparison struct {
 	json   string
 }
 
-// compare is the main command.
-func compare(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	c, err := parseCompare(args, stderr)
+// replayTraces is the main command.
+func replayTraces(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	c, err := parseReplay(args, stderr)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func compare(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	return failures(r)
 }
 
-func parseCompare(args []string, stderr io.Writer) (*comparison, error) {
+func parseReplay(args []string, stderr io.Writer) (*comparison, error) {
 	c := new(comparison)
 	f := flag.NewFlagSet("benchmarks", flag.ContinueOnError)
 	dir := f.String("traces", "testdata", "replay all NAME"+suffix+" in this `directory`")
