@@ -20,7 +20,7 @@ import (
 // TestMain is the program itself when a comparison under test calls it to measure.
 func TestMain(m *testing.M) {
 	implementations = append(implementations, impl.Info{Name: "flips-a-byte", Align: 1, GoHeap: true, New: newFlipper})
-	if len(os.Args) > 1 && os.Args[1] == measureCommand {
+	if len(os.Args) > 1 && (os.Args[1] == measureCommand || os.Args[1] == probeCommand) {
 		main()
 	}
 	os.Exit(m.Run())
@@ -246,5 +246,43 @@ func TestQuick(t *testing.T) {
 	}
 	if code, stdout, stderr := program(t, t.Context(), "-quick", "-impl", "^pymalloc$"); code != 0 {
 		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
+	}
+}
+
+// TestSuite runs a part of the suite, and compares the report with itself.
+func TestSuite(t *testing.T) {
+	dir := t.TempDir()
+	code, stdout, stderr := program(t, t.Context(), "suite", "-quick", "-o", dir,
+		"-only", "^(glibc-thread|trace sqlite.*|xmalloc-test)$", "-impl", "^(pymalloc|goheap|libc|mimalloc)$")
+	if code != 0 {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	for _, want := range []string{"| glibc-thread |", "| trace sqlite-mixed |", "**geometric mean**", "pymalloc | goheap |"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%q is not in\n%s", want, stdout)
+		}
+	}
+	if strings.Contains(stdout, "FAILED") {
+		t.Errorf("something failed:\n%s", stdout)
+	}
+	file := filepath.Join(dir, "report.json")
+	code, stdout, stderr = program(t, t.Context(), "compare", file, file)
+	if code != 0 || !strings.Contains(stdout, "1.00") || strings.Contains(stdout, "NaN") {
+		t.Errorf("compare: exit %d: %s%s", code, stdout, stderr)
+	}
+}
+
+// TestSuiteArguments: what the suite cannot do is told before it begins.
+func TestSuiteArguments(t *testing.T) {
+	for _, args := range [][]string{
+		{"suite", "-rounds", "0"}, {"suite", "-scale", "-1"}, {"suite", "-only", "("}, {"suite", "-impl", "no-such"},
+		{"suite", "-only", "no-such"}, {"suite", "extra"}, {"compare", "one.json"},
+	} {
+		if code, _, stderr := program(t, t.Context(), args...); code != 2 || stderr == "" {
+			t.Errorf("%q: exit %d, %q", args, code, stderr)
+		}
+	}
+	if code, _, stderr := program(t, t.Context(), "compare", "no-such.json", "no-such.json"); code != 1 || stderr == "" {
+		t.Errorf("compare of no files: exit %d, %q", code, stderr)
 	}
 }

@@ -507,7 +507,7 @@ static void glibc_thread(void) { each(threads, glibc_thread_thread); }
 static void malloc_large_thread(Thread *t) {
 	enum { LIVE = 20, FROM = 5 << 20, TO = 25 << 20 };
 	void **slots = pointers(LIVE);
-	for (int i = 0; i < steps(100); i++) {
+	for (int i = 0; i < steps(30); i++) {
 		void **slot = &slots[below(t, LIVE)];
 		drop(slot);
 		size_t size = FROM + below(t, TO - FROM);

@@ -9,7 +9,6 @@ import (
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/plotutil"
 	"gonum.org/v1/plot/vg"
 )
 
@@ -53,6 +52,21 @@ func (r *Report) WriteCharts(dir string) (names []string, err error) {
 		names = append(names, c.name)
 	}
 	return names, nil
+}
+
+// palette has a colour for each implementation, in the order of the report:
+// ours are the dark ones.
+var palette = []color.Color{
+	color.RGBA{0xb0, 0x12, 0x2b, 0xff},
+	color.RGBA{0xe8, 0x6a, 0x33, 0xff},
+	color.RGBA{0x1f, 0x77, 0xb4, 0xff},
+	color.RGBA{0x8c, 0x8c, 0x8c, 0xff},
+	color.RGBA{0x9e, 0xc9, 0xe2, 0xff},
+	color.RGBA{0xc4, 0x9a, 0x6c, 0xff},
+	color.RGBA{0xd9, 0xd9, 0xd9, 0xff},
+	color.RGBA{0x2c, 0x8c, 0x4a, 0xff},
+	color.RGBA{0x94, 0x67, 0xbd, 0xff},
+	color.RGBA{0xe3, 0xc1, 0x2f, 0xff},
 }
 
 func newPlot(title, y string) *plot.Plot {
@@ -100,7 +114,7 @@ func (r *Report) barChart(what string, threads int, figure func(Sample) float64)
 			return nil, 0, err
 		}
 		bars.LineStyle.Width = 0
-		bars.Color = plotutil.Color(i)
+		bars.Color = palette[i%len(palette)]
 		bars.Offset = vg.Points(bar * (float64(i) - float64(len(impls)-1)/2))
 		p.Add(bars)
 		p.Legend.Add(impl, bars)
@@ -127,7 +141,7 @@ func (r *Report) lines(p *plot.Plot, points func(impl string) plotter.XYs) (draw
 		if err != nil {
 			return false, err
 		}
-		l.Color, s.Color = plotutil.Color(i), plotutil.Color(i)
+		l.Color, s.Color = palette[i%len(palette)], palette[i%len(palette)]
 		s.Radius = vg.Points(1.5)
 		p.Add(l, s)
 		p.Legend.Add(impl, l)
@@ -168,6 +182,7 @@ func (r *Report) scalingChart() (*plot.Plot, vg.Length, error) {
 func (r *Report) decayChart() (*plot.Plot, vg.Length, error) {
 	p := newPlot("Resident memory after everything is freed", "MiB")
 	p.X.Label.Text = "seconds"
+	p.X.Max = 5 // room for the legend
 	p.Y.Min = 0
 	drawn, err := r.lines(p, func(impl string) (xys plotter.XYs) {
 		for _, s := range r.samples(Decay, impl) {
@@ -231,4 +246,3 @@ func (r *Report) Write(dir string) error {
 	defer file.Close()
 	return r.WriteJSON(file)
 }
-

@@ -385,7 +385,7 @@ func mallocLarge(r *run) {
 	const live, from, to = 20, 5 << 20, 25 << 20
 	r.each(1, func(t *thread) {
 		slots := t.pointers(live)
-		for range r.steps(100) {
+		for range r.steps(30) {
 			slot := &slots[t.below(live)]
 			t.drop(slot)
 			size := from + t.below(to-from)
