@@ -20,7 +20,7 @@ import (
 // fresh process, so that none sees the memory of another.
 const measureCommand = "measure"
 
-// implementations are those that can be measured.
+// implementations are those that the main command compares.
 var implementations = impl.All()
 
 // measurement is what the process prints, one of the two.
@@ -36,7 +36,8 @@ func measure(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := parse(f, args, stderr, "PLAN", "IMPL"); err != nil {
 		return err
 	}
-	i := slices.IndexFunc(implementations, func(in impl.Info) bool { return in.Name == f.Arg(1) })
+	impls := suiteImplementations()
+	i := slices.IndexFunc(impls, func(in impl.Info) bool { return in.Name == f.Arg(1) })
 	if i < 0 {
 		return usageError{fmt.Errorf("%s: no implementation %q", measureCommand, f.Arg(1))}
 	}
@@ -51,13 +52,13 @@ func measure(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	var m measurement
 	if *check {
-		got, err := replay.Check(plan, implementations[i])
+		got, err := replay.Check(plan, impls[i])
 		if err != nil {
 			return err
 		}
 		m.Memory = &got
 	} else {
-		got, err := replay.Time(plan, implementations[i])
+		got, err := replay.Time(plan, impls[i])
 		if err != nil {
 			return err
 		}

@@ -173,6 +173,38 @@ static void **mail_receive(Mail *m, int wait) {
 
 /* --- the programs --- */
 
+static void pair_thread(Thread *t) {
+	for (int64_t i = 0; i < steps(10000000); i++) {
+		void *p = t_malloc(t, 64);
+		*(volatile uint8_t *)p = 1;
+		free(p);
+	}
+}
+
+static void pair(void) { each(1, pair_thread); }
+
+static void batch_thread(Thread *t) {
+	enum { BLOCKS = 256 };
+	int sizes[BLOCKS], order[BLOCKS];
+	for (int i = 0; i < BLOCKS; i++) {
+		sizes[i] = 16 + below(t, 497);
+		order[i] = i;
+	}
+	for (int i = 0; i < BLOCKS; i++) {
+		int j = below(t, BLOCKS), k = order[i];
+		order[i] = order[j];
+		order[j] = k;
+	}
+	void **slots = pointers(BLOCKS);
+	for (int64_t n = 0; n < steps(20000); n++) {
+		for (int i = 0; i < BLOCKS; i++) slots[i] = t_malloc(t, sizes[i]);
+		for (int i = 0; i < BLOCKS; i++) free(slots[order[i]]);
+	}
+	unpointers(slots, BLOCKS);
+}
+
+static void batch(void) { each(1, batch_thread); }
+
 static void alloc_test_fill(Thread *t, void **slots, uint16_t *sizes, int64_t i) {
 	uint64_t x = next(t);
 	int log = __builtin_ctzll((x & 127) + 1) + 2;
@@ -195,9 +227,7 @@ static void alloc_test_thread(Thread *t) {
 			alloc_test_fill(t, slots, sizes, i);
 			continue;
 		}
-		uint64_t sum = 0;
-		for (int j = 0; j < sizes[i]; j++) sum += ((uint8_t *)slots[i])[j];
-		t->sum += sum;
+		for (int j = 0; j < sizes[i] / 8; j++) t->sum += ((uint64_t *)slots[i])[j];
 		drop(&slots[i]);
 	}
 	drop_all(slots, n);
@@ -676,7 +706,7 @@ static void decay(void) {
 /* --- main --- */
 
 static const struct { const char *name; void (*f)(void); } programs[] = {
-	{"alloc-test", alloc_test}, {"cache-scratch", cache_scratch}, {"cache-thrash", cache_thrash},
+	{"alloc-test", alloc_test}, {"batch", batch}, {"pair", pair}, {"cache-scratch", cache_scratch}, {"cache-thrash", cache_thrash},
 	{"glibc-simple", glibc_simple}, {"glibc-thread", glibc_thread}, {"larson", larson},
 	{"malloc-large", malloc_large}, {"mleak", mleak}, {"mstress", mstress}, {"rptest", rptest},
 	{"sh6bench", sh6bench}, {"sh8bench", sh8bench}, {"xmalloc-test", xmalloc_test},

@@ -36,6 +36,31 @@ type Worker interface {
 	Release()
 }
 
+// Mallocer is what most of a program's calls go to.
+type Mallocer interface {
+	UnsafeMalloc(size int) (unsafe.Pointer, error)
+	UnsafeFree(p unsafe.Pointer) error
+}
+
+// Direct returns the allocator behind a worker, if nothing has to be done around
+// its calls, or else the worker: a program that embeds an allocator calls it
+// without our interface between.
+func Direct(w Worker) Mallocer {
+	switch w := w.(type) {
+	case allocatorWorker:
+		return w.a
+	case heapWorker:
+		return w.h
+	}
+	return indirect{w}
+}
+
+// indirect is a worker as a Mallocer.
+type indirect struct{ Worker }
+
+func (i indirect) UnsafeMalloc(size int) (unsafe.Pointer, error) { return i.Malloc(size) }
+func (i indirect) UnsafeFree(p unsafe.Pointer) error             { return i.Free(p) }
+
 // Calls counts requests to the operating system since the allocator was made.
 type Calls struct {
 	Map   uint64 `json:"map"`   // memory or address space obtained

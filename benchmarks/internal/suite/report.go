@@ -208,8 +208,8 @@ func (r *Report) ratios(threads int, impl string, figure func(Sample) float64) (
 // by the number of blocks.
 func (r *Report) samples(workload, impl string) (out []Sample) {
 	for _, row := range r.Rows {
-		if row.Workload == workload && row.Impl == impl && len(row.Samples) > 0 {
-			out = append(out, row.Samples[0])
+		if row.Workload == workload && row.Impl == impl {
+			out = append(out, row.Samples...)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Sample) int {

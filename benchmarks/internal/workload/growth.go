@@ -37,9 +37,9 @@ func values(info impl.Info, n int) ([]unsafe.Pointer, error) {
 	return table, nil
 }
 
-func fillValues(w impl.Worker, table []unsafe.Pointer) error {
+func fillValues(w impl.Mallocer, table []unsafe.Pointer) error {
 	for i := range table {
-		p, err := w.Malloc(valueBytes)
+		p, err := w.UnsafeMalloc(valueBytes)
 		if err != nil {
 			return err
 		}
@@ -59,20 +59,20 @@ func Grow(info impl.Info, n int) (g Growth, err error) {
 	}
 	before := proc.Resident()
 	begun := time.Now()
-	if err := fillValues(w, table); err != nil {
+	if err := fillValues(impl.Direct(w), table); err != nil {
 		return g, err
 	}
 	g.Blocks, g.MakeNs = n, perOp(begun, n)
 	g.Overhead = (float64(proc.Resident())-float64(before))/float64(n) - valueBytes
 	const swaps = 1_000_000
-	r := rand(1)
+	r, m := rand(1), impl.Direct(w)
 	begun = time.Now()
 	for range swaps {
 		slot := &table[r.below(n)]
-		if err := w.Free(*slot); err != nil {
+		if err := m.UnsafeFree(*slot); err != nil {
 			return g, err
 		}
-		if *slot, err = w.Malloc(valueBytes); err != nil {
+		if *slot, err = m.UnsafeMalloc(valueBytes); err != nil {
 			return g, err
 		}
 		*(*uint64)(*slot) = 1
@@ -101,7 +101,7 @@ func Collect(info impl.Info, n int) (c Collector, err error) {
 	if err != nil {
 		return c, err
 	}
-	if err := fillValues(w, table); err != nil {
+	if err := fillValues(impl.Direct(w), table); err != nil {
 		return c, err
 	}
 	const cycles = 5
@@ -141,7 +141,7 @@ func Decay(info impl.Info) ([]Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := fillValues(w, table); err != nil {
+	if err := fillValues(impl.Direct(w), table); err != nil {
 		return nil, err
 	}
 	out := []Memory{{-decayStep, proc.Resident()}}

@@ -9,6 +9,40 @@ import (
 // Sizes of what is drawn, and lengths of programs at scale 1, stand in both
 // languages: a change here is one in workload.c.
 
+func pair(r *run) {
+	r.each(1, func(t *thread) {
+		for range r.steps(10_000_000) {
+			p := t.malloc(64)
+			*(*byte)(p) = 1
+			t.free(p)
+		}
+	})
+}
+
+func batchOf256(r *run) {
+	const blocks = 256
+	r.each(1, func(t *thread) {
+		var sizes, order [blocks]int
+		for i := range blocks {
+			sizes[i], order[i] = 16+t.below(497), i
+		}
+		for i := range blocks {
+			j := t.below(blocks)
+			order[i], order[j] = order[j], order[i]
+		}
+		slots := t.pointers(blocks)
+		for range r.steps(20_000) {
+			for i := range blocks {
+				slots[i] = t.malloc(sizes[i])
+			}
+			for _, i := range order {
+				t.free(slots[i])
+			}
+		}
+		t.release(slots)
+	})
+}
+
 func allocTest(r *run) {
 	r.each(r.threads, func(t *thread) {
 		slots := t.pointers(1 << 18 / r.threads)
@@ -27,9 +61,7 @@ func allocTest(r *run) {
 				t.allocTestFill(slots, sizes, i)
 				continue
 			}
-			for _, b := range unsafe.Slice((*byte)(slots[i]), int(sizes[i])) {
-				t.sum += uint64(b)
-			}
+			t.sum += sumWords(slots[i], int(sizes[i]))
 			t.drop(&slots[i])
 		}
 		t.dropAll(slots)
@@ -396,11 +428,16 @@ func mallocLarge(r *run) {
 	})
 }
 
+const (
+	mleakName    = "mleak"
+	mleakThreads = 10
+)
+
 func mleak(r *run) {
 	const slots, per, rounds = 1000, 1000, 60
 	table := shared(r.pointers(slots))
 	for round := range r.steps(rounds) {
-		r.each(10, func(t *thread) {
+		r.each(mleakThreads, func(t *thread) {
 			t.rand = rand(round*1000 + t.id)
 			for range per {
 				p := table.swap(t.below(slots), t.calloc(128))

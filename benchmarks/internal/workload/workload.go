@@ -37,6 +37,8 @@ func All() []Workload {
 		{"alloc-test", "slots that fill and empty, by a Pareto law; up to 1 KiB", 0, allocTest},
 		{"larson", "random replacement of 8 to 999 bytes; each thread leaves its blocks to a successor", 0, larson},
 		{"mstress", "rounds of fresh threads that swap blocks; some large", 0, mstress},
+		{"pair", "malloc and free of 64 bytes, again and again", 1, pair},
+		{"batch", "256 blocks of 16 to 512 bytes, freed out of order", 1, batchOf256},
 		{"rptest", "8 to 16,000 bytes, aligned; batches sent to the next thread", 0, rptest},
 		{"sh6bench", "a ring of blocks; windows freed first to last, and last to first", 0, sh6bench},
 		{"sh8bench", "a histogram of sizes up to 168,524; small blocks that all threads free", 0, sh8bench},
@@ -46,7 +48,7 @@ func All() []Workload {
 		{"glibc-simple", "25 to 1,600 blocks of 16, 32 or 64 bytes; half freed FIFO, half LIFO", 1, glibcSimple},
 		{"glibc-thread", "1,024 slots of 4 to 32,768 bytes, small ones mostly", 0, glibcThread},
 		{"malloc-large", "20 live buffers of 5 to 25 MiB, replaced", 1, mallocLarge},
-		{"mleak", "rounds of threads that swap blocks with 1,000 shared slots", 0, mleak},
+		{mleakName, "rounds of threads that swap blocks with 1,000 shared slots", 0, mleak},
 	}
 	slices.SortFunc(all, func(a, b Workload) int { return cmp.Compare(a.Name, b.Name) })
 	return all
@@ -70,7 +72,12 @@ func (w Workload) Run(info impl.Info, threads, scale int) (Result, error) {
 	case w.Threads == 1 && threads != 1, w.Threads == 2 && threads < 2:
 		return Result{}, fmt.Errorf("%s: not for %d threads", w.Name, threads)
 	}
-	r := &run{info: info, impl: info.New(2 * threads), threads: threads, scale: scale}
+	// One goroutine at a time for one thread, but for mleak.
+	goroutines := threads
+	if w.Name == mleakName {
+		goroutines = mleakThreads
+	}
+	r := &run{info: info, impl: info.New(goroutines), threads: threads, scale: scale}
 	begun := time.Now()
 	w.run(r)
 	r.result.Elapsed = time.Since(begun)
@@ -147,7 +154,8 @@ func (r *run) each(threads int, f func(t *thread)) {
 
 // thread runs f as one thread, with a worker and a generator of its own.
 func (r *run) thread(id int, f func(t *thread)) {
-	t := &thread{run: r, id: id, w: r.impl.Worker(), rand: rand(id)}
+	w := r.impl.Worker()
+	t := &thread{run: r, id: id, w: w, m: impl.Direct(w), rand: rand(id)}
 	f(t)
 	t.w.Release()
 	r.mallocs.Add(t.mallocs)
@@ -165,6 +173,7 @@ type thread struct {
 	*run
 	id int
 	w  impl.Worker
+	m  impl.Mallocer // of w
 	rand
 	mallocs, bytes, sum uint64
 	err                 error // the first
@@ -177,7 +186,7 @@ func (t *thread) failed(err error) {
 }
 
 func (t *thread) malloc(size int) unsafe.Pointer {
-	p, err := t.w.Malloc(size)
+	p, err := t.m.UnsafeMalloc(size)
 	return t.got(p, size, err)
 }
 
@@ -201,7 +210,7 @@ func (t *thread) got(p unsafe.Pointer, size int, err error) unsafe.Pointer {
 }
 
 func (t *thread) free(p unsafe.Pointer) {
-	if err := t.w.Free(p); err != nil {
+	if err := t.m.UnsafeFree(p); err != nil {
 		t.failed(err)
 	}
 }
@@ -214,12 +223,30 @@ func (t *thread) drop(slot *unsafe.Pointer) {
 	}
 }
 
-// fill sets all bytes of a block.
+// fill sets all bytes of a block, by words, and large ones by copying: there is
+// no memset in Go.
 func fill(p unsafe.Pointer, size int, value byte) {
 	b := unsafe.Slice((*byte)(p), size)
-	for i := range b {
+	word := uint64(value) * 0x0101010101010101
+	head := min(size, 128)
+	i := 0
+	for ; i+8 <= head; i += 8 {
+		*(*uint64)(unsafe.Add(p, i)) = word
+	}
+	for ; i < head; i++ {
 		b[i] = value
 	}
+	for n := head; n < size; n *= 2 {
+		copy(b[n:], b[:n])
+	}
+}
+
+// sumWords returns the sum of the whole words of a block.
+func sumWords(p unsafe.Pointer, size int) (sum uint64) {
+	for _, w := range unsafe.Slice((*uint64)(p), size/8) {
+		sum += w
+	}
+	return sum
 }
 
 // touch writes the first byte of every page of a block.
