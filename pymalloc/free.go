@@ -30,25 +30,31 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 		}
 		if a.view.IsMine(p) {
 			h := a.view.HeaderOf(p)
-			if !s.OwnsQuiet(h) && h.IsInner() {
-				h = h.Outer()
-			}
-			if s.OwnsQuiet(h) {
-				if i := h.Index(p); h.IsInUse(i) {
+			for {
+				if s.OwnsQuiet(h) {
+					i := h.Index(p)
+					if !h.IsInUse(i) {
+						break
+					}
 					c := h.Class()
 					if s.Keep(c, p) {
 						shard.Exit(s, token)
 						return nil
 					}
-					if !s.IsHot(c, p) {
-						if h.Push(i) {
-							a.view.Table().Trip(nil, s, h, i, token)
-							return nil
-						}
-						shard.Exit(s, token)
+					if s.IsHot(c, p) {
+						break
+					}
+					if h.Push(i) {
+						a.view.Table().Trip(nil, s, h, i, token)
 						return nil
 					}
+					shard.Exit(s, token)
+					return nil
 				}
+				if !h.IsInner() {
+					break
+				}
+				h = h.Outer()
 			}
 			if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
 				return freeError("UnsafeFree", uintptr(p), v)

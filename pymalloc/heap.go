@@ -153,27 +153,33 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 			}
 			if hp.IsMine(p) {
 				b := hp.HeaderOf(p)
-				if !s.OwnsQuiet(b) && b.IsInner() {
-					b = b.Outer()
-				}
-				if s.OwnsQuiet(b) {
-					if i := b.Index(p); b.IsInUse(i) {
+				for {
+					if s.OwnsQuiet(b) {
+						i := b.Index(p)
+						if !b.IsInUse(i) {
+							break
+						}
 						c := b.Class()
 						if s.Keep(c, p) {
 							hp.End()
 							runtime.KeepAlive(h)
 							return nil
 						}
-						if !s.IsHot(c, p) {
-							if b.Push(i) {
-								hp.Trip(s, b, i)
-							} else {
-								hp.End()
-							}
-							runtime.KeepAlive(h)
-							return nil
+						if s.IsHot(c, p) {
+							break
 						}
+						if b.Push(i) {
+							hp.Trip(s, b, i)
+						} else {
+							hp.End()
+						}
+						runtime.KeepAlive(h)
+						return nil
 					}
+					if !b.IsInner() {
+						break
+					}
+					b = b.Outer()
 				}
 			}
 		}

@@ -99,7 +99,12 @@ func rootLeaf(i uint64) *leaf {
 
 // Is reports whether the entry of address p is e, which is not 0, if p is below
 // 48 bits. It is inlined into the fast path of free; the slow path asks [Load].
-func Is(p uintptr, e Entry) bool { return rootLeaf(min(index(p), rootEntries)).entry(p) == e }
+func Is(p uintptr, e Entry) bool {
+	l := unsafe.Pointer(rootLeaf(min(index(p), rootEntries)))
+	// By address: an index into the array would test the pointer first.
+	at := (*atomic.Uint32)(unsafe.Add(l, p>>stepLog&(leafEntries-1)*unsafe.Sizeof(atomic.Uint32{})))
+	return Entry(at.Load()) == e
+}
 
 // Load returns the entry of address p.
 //
