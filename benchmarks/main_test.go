@@ -275,8 +275,13 @@ func TestSuite(t *testing.T) {
 // TestSuiteArguments: what the suite cannot do is told before it begins.
 func TestSuiteArguments(t *testing.T) {
 	for _, args := range [][]string{
-		{"suite", "-rounds", "0"}, {"suite", "-scale", "-1"}, {"suite", "-only", "("}, {"suite", "-impl", "no-such"},
-		{"suite", "-only", "no-such"}, {"suite", "extra"}, {"compare", "one.json"},
+		{"suite", "-rounds", "0"},
+		{"suite", "-scale", "-1"},
+		{"suite", "-only", "("},
+		{"suite", "-impl", "no-such"},
+		{"suite", "-only", "no-such"},
+		{"suite", "extra"},
+		{"compare", "one.json"},
 	} {
 		if code, _, stderr := program(t, t.Context(), args...); code != 2 || stderr == "" {
 			t.Errorf("%q: exit %d, %q", args, code, stderr)

@@ -118,6 +118,16 @@
 // drained (Table.drain). While pinned nothing blocks, calls the system, or checks
 // the stack; TestPinnedCode reads the compiler's output for that.
 //
+// # Shards that follow
+//
+// The scheduler moves goroutines between Ps. One that comes to another P finds a
+// shard with nothing of its own, and every free of its blocks is one of another
+// shard's. So each P counts in its slot the sections that it begins and ends; a
+// shard that frees the blocks of one other shard, hardly any of its own, while
+// that one's P begins no section, swaps places with it, by a barrier that the
+// system makes for all processors (membarrier; on Linux, internal/shard/follow.go).
+// It costs each call two increments of a word of its P's own.
+//
 // # Memory going back
 //
 // New pools, and frees beyond the fast path, arm the janitor, one timer for the

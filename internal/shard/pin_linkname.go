@@ -15,7 +15,11 @@ func Enter() int { return grace.Enter() }
 // none yet. It always succeeds here.
 func (v *View) Take(token int) (s *Shard, ok bool) {
 	if uint32(token) < v.n.Load() {
-		s = v.slot(token).Load()
+		slot := v.slot(token)
+		slot.begin()
+		if s = slot.Load(); s == nil {
+			slot.end()
+		}
 		acquired(unsafe.Pointer(s))
 	}
 	return s, true
@@ -23,7 +27,11 @@ func (v *View) Take(token int) (s *Shard, ok bool) {
 
 // Exit ends the pinned section that Enter began, after Take returned s.
 func Exit(s *Shard, token int) {
-	released(unsafe.Pointer(s))
+	if s != nil {
+		slot := (*Slot)(s.slot)
+		released(unsafe.Pointer(s))
+		slot.end()
+	}
 	grace.Exit(token)
 }
 

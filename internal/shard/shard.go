@@ -80,6 +80,9 @@ type private struct {
 	outbox  *pool.Header // empty pools on their way to the arenas
 	swept   *pool.Header // next pool of owned to look at for remote frees
 
+	slot    unsafe.Pointer // to the Slot of the P whose shard it is; nil for a heap's
+	foreign foreign
+
 	none pool.Header // a pool without blocks
 }
 

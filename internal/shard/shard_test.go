@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/internal/grace"
 )
 
 func openTable(t *testing.T, delay time.Duration) (*Table, *View) {
@@ -144,4 +145,69 @@ func TestLastIsForgotten(t *testing.T) {
 	if err := table.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A goroutine that finds itself on another P, whose blocks are those of the P that
+// it left, gets its shard back.
+func TestFollow(t *testing.T) {
+	if !follows || !grace.Barrier() {
+		t.Skip("shards stay where they are here")
+	}
+	table, view := openTable(t, 24*time.Hour)
+	defer func() {
+		if err := table.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	// As if the goroutine had been on a P that this process has not: its shard is
+	// in the last slot.
+	use(t, table)
+	mine := view.slot(Enter())
+	grace.Exit(0)
+	home := view.slot(int(view.n.Load()) - 1)
+	if mine == home {
+		t.Skip("it is on the last P")
+	}
+	home.Store(mine.Load())
+	mine.Store(nil)
+	left := home.Load()
+	left.setSlot(home)
+	old := allocOn(t, table, home, 3*strayFrees)
+	for _, p := range old[:strayFrees-1] {
+		table.Free(nil, p)
+	}
+	if home.Load() != left {
+		t.Fatalf("it followed before %d frees", strayFrees)
+	}
+	moved := false
+	for _, p := range old[strayFrees-1:] {
+		if v := table.Free(nil, p); v != Freed {
+			t.Fatalf("Free: %v", v)
+		}
+		moved = moved || home.Load() != left
+	}
+	if !moved {
+		t.Error("the shard stayed behind")
+	}
+}
+
+// allocOn allocates blocks as the P of the slot would.
+func allocOn(t *testing.T, table *Table, slot *Slot, n int) (ps []unsafe.Pointer) {
+	t.Helper()
+	s := slot.Load()
+	for len(ps) < n {
+		if p := s.Used(3).Pop(); p != nil {
+			ps = append(ps, p)
+			continue
+		}
+		if found, _ := table.refill(s, 3); found == foundNothing {
+			h, err := table.Arenas.TakePool(3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.Own(s.id)
+			s.acquire(h)
+		}
+	}
+	return ps
 }

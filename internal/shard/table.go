@@ -33,9 +33,16 @@ type View struct {
 // who is pinned and has found a shard.
 func (v *View) Table() *Table { return v.table }
 
+// Slot is where a P's shard is, in a cache line of its own.
+type Slot struct {
+	atomic.Pointer[Shard]
+	sections uint32 // begun and ended by the P, see follow.go
+	_        [60 - unsafe.Sizeof(uintptr(0))]byte
+}
+
 // slot returns the slot i, below n.
-func (v *View) slot(i int) *atomic.Pointer[Shard] {
-	return (*atomic.Pointer[Shard])(unsafe.Add(v.slots, uintptr(i)*unsafe.Sizeof(uintptr(0))))
+func (v *View) slot(i int) *Slot {
+	return (*Slot)(unsafe.Add(v.slots, uintptr(i)*unsafe.Sizeof(Slot{})))
 }
 
 // IsMine reports whether p lies in an arena of the allocator.
@@ -66,7 +73,7 @@ type Table struct {
 
 	view   *View // the allocator's own
 	closed atomic.Bool
-	slots  vmarray.Array[atomic.Pointer[Shard]]
+	slots  vmarray.Array[Slot]
 
 	usable [sizeclass.Count]stack // shared usedpools, by class
 	free   stack                  // shared freepools, of one unit
@@ -182,8 +189,8 @@ func keepShard(s *Shard) {
 	shards.spare = append(shards.spare, s)
 }
 
-// inboxOf returns the inbox of the shard with the given id.
-func inboxOf(id uint32) *tagstack.Stack { return &shards.At(id - pool.FirstShard).inbox }
+// shardOf returns the shard with the given id.
+func shardOf(id uint32) *Shard { return shards.At(id - pool.FirstShard) }
 
 // TableBytes returns the memory of the tables of all shards.
 func TableBytes() uint64 { return uint64(shards.CommittedBytes()) }
@@ -248,29 +255,33 @@ func (t *Table) install(hp *Heap, token int) error {
 	if t.closed.Load() {
 		return arena.ErrClosed
 	}
-	to := (*atomic.Pointer[Shard])(nil)
 	if hp != nil {
 		if _, live := t.heaps[hp]; !live {
 			return arena.ErrClosed // released
 		}
-		to = &hp.shard
-	} else {
-		i := slotIndex(token, int(t.view.n.Load()))
-		if i >= t.slots.Len() {
-			if err := t.slots.Grow(i + 1); err != nil {
-				return err
-			}
-		}
-		if n := uint32(slotsInUse(t.slots.Len())); n > t.view.n.Load() {
-			t.view.n.Store(n)
-		}
-		to = t.view.slot(i)
+		return fillSlot(&hp.shard, nil)
 	}
+	i := slotIndex(token, int(t.view.n.Load()))
+	if i >= t.slots.Len() {
+		if err := t.slots.Grow(i + 1); err != nil {
+			return err
+		}
+	}
+	if n := uint32(slotsInUse(t.slots.Len())); n > t.view.n.Load() {
+		t.view.n.Store(n)
+	}
+	slot := t.view.slot(i)
+	return fillSlot(&slot.Pointer, slot)
+}
+
+// fillSlot puts a new shard where there is none.
+func fillSlot(to *atomic.Pointer[Shard], slot *Slot) error {
 	if to.Load() != nil {
 		return nil
 	}
 	s, err := newShard()
 	if err == nil {
+		s.setSlot(slot)
 		to.Store(s)
 	}
 	return err
@@ -509,7 +520,11 @@ func (t *Table) FreeEntered(hp *Heap, s *Shard, p unsafe.Pointer, token int) Ver
 	if e == t.Arenas.Entry {
 		verdict = t.freePinned(s, p)
 	}
+	foreign := s.takeForeign()
 	t.exit(hp, s, token)
+	if foreign != nil {
+		t.follow(s, foreign)
+	}
 	if e.Kind() == addrmap.Huge || verdict == isRun {
 		verdict = t.freeLarge(e, p)
 	}
@@ -608,11 +623,14 @@ func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 		return NotOurs // for the compiler
 	}
 	did, number, owner := h.PushRemote(p, me, s != nil)
+	if s != nil {
+		s.countForeign(owner)
+	}
 	switch did {
 	case pool.Refused:
 		return NotOurs
 	case pool.Post:
-		inboxOf(owner).Push(arena.Links(), number, number)
+		shardOf(owner).inbox.Push(arena.Links(), number, number)
 	case pool.Adopted:
 		s.acquire(h)
 	case pool.Unclaimed:

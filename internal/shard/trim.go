@@ -257,6 +257,7 @@ func (t *Table) drain(s *Shard) {
 	t.Arenas.PutChain(s.empties)
 	t.Arenas.PutChain(s.outbox)
 	s.empties, s.outbox, s.swept = nil, nil, nil
+	s.setSlot(nil)
 	store(&s.nempty, 0)
 	keepShard(s)
 }

@@ -1,4 +1,5 @@
-// Package model_test checks the model of Close.
+// Package model_test checks the models of Close and of shards that follow
+// goroutines.
 package model_test
 
 import (
@@ -11,4 +12,8 @@ func TestClose(t *testing.T) {
 	spin.Check(t, "close.pml",
 		"NO_RECHECK", "INSTALL_UNCHECKED", "TAKE_UNCHECKED", "PUT_UNCHECKED", "NEWHEAP_UNCHECKED",
 		"NO_GRACE", "NO_AWAIT", "N_LATE")
+}
+
+func TestFollow(t *testing.T) {
+	spin.Check(t, "follow.pml", "NO_BARRIER", "NO_CHECK", "ONE_CHECK", "NO_GRACE")
 }

@@ -1,0 +1,12 @@
+//go:build !linux || !(amd64 || race) || pymalloc_nolinkname
+
+package shard
+
+// Where there is no barrier, or stores are not seen in order, or sections are
+// not pinned, shards stay where they are.
+const follows = false
+
+func (slot *Slot) begin()         {}
+func (slot *Slot) end()           {}
+func (slot *Slot) isBusy() bool   { return true }
+func (s *Shard) sections() uint32 { return 0 }
