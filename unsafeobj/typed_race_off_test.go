@@ -1,0 +1,5 @@
+//go:build !race
+
+package unsafeobj_test
+
+const underRace = false
