@@ -1,7 +1,7 @@
 // Package unsafeobj keeps Go values in memory that the collector never sees. It
 // has two layers: typed values, freed by hand, and objects, which free
 // themselves. They share nothing but the memory beneath; a program may use one
-// alone.
+// alone. The files are named typed_ and object_ after the layers.
 //
 // # Typed values
 //

@@ -35,8 +35,8 @@ func (e *GoPointerError) Error() string {
 func (e *GoPointerError) Unwrap() error { return ErrGoPointer }
 
 // MisuseError is a call with a value that it is not for. Nothing was changed by
-// it. It wraps [ErrNil], [ErrLength], [pymalloc.ErrNotOwned],
-// [pymalloc.ErrDoubleFree], or what another Memory has to say.
+// it. It wraps [ErrNil], [ErrLength], [pymalloc.ErrNotOwned] or
+// [pymalloc.ErrDoubleFree].
 type MisuseError struct {
 	Call  string // such as "FreeSlice"
 	Value string // what it was called with, in words
@@ -51,37 +51,26 @@ func (e *MisuseError) Error() string {
 // Unwrap returns what is wrong.
 func (e *MisuseError) Unwrap() error { return e.Err }
 
-// misuse explains why the block of a value, at p, could not be freed or resized.
+// misuse explains err, with which a memory has refused to free or resize the
+// block of a value at p. Other errors than those of misuse are returned as they
+// are.
 func misuse(call, value string, p unsafe.Pointer, err error) error {
-	if bad, ok := errors.AsType[*pymalloc.PointerError](err); ok {
-		err = bad.Err // what the rest of it tells is told below
-	}
-	fix := "free what this package has returned for this memory, unchanged and once"
 	switch {
 	case errors.Is(err, ErrNil):
-		fix = "there is nothing to free; did its allocation fail, or was it freed before?"
+		return &MisuseError{call, value, ErrNil, "there is nothing to free; did its allocation fail, or was it freed before?"}
 	case errors.Is(err, pymalloc.ErrDoubleFree):
-		fix = "free a value once, and forget it then"
-	case errors.Is(err, pymalloc.ErrNotOwned) && pymalloc.UnsafeUsableSize(p) != 0:
-		fix = "it is a block of another allocator; use the one that it came from"
-	case errors.Is(err, pymalloc.ErrNotOwned):
-		fix = "no live block begins there; keep the start of what was allocated (s[i:] and &s[i] lose it), and free it once"
-	}
-	return &MisuseError{call, value, err, fix}
-}
-
-// reallocError explains why s could not grow: for want of memory, or because it
-// is no block of this memory.
-func reallocError[T any](call string, s []T, err error) error {
-	if !errors.Is(err, pymalloc.ErrNotOwned) && !errors.Is(err, pymalloc.ErrDoubleFree) {
+		return &MisuseError{call, value, pymalloc.ErrDoubleFree, "free a value once, and forget it then"}
+	case !errors.Is(err, pymalloc.ErrNotOwned):
 		return err
+	case pymalloc.UnsafeUsableSize(p) != 0:
+		return &MisuseError{call, value, pymalloc.ErrNotOwned, "it is a block of another allocator; use the one that it came from"}
 	}
-	return misuse(call, describe(s), unsafe.Pointer(unsafe.SliceData(s)), err)
+	return &MisuseError{
+		call, value, pymalloc.ErrNotOwned,
+		"no live block begins there; keep the start of what was allocated (s[i:] and &s[i] lose it), and free it once",
+	}
 }
 
-func lengthError(call, typ string, length, capacity int) error {
-	return &MisuseError{
-		call, fmt.Sprintf("%s of length %d and capacity %d", typ, length, capacity), ErrLength,
-		"0 <= length <= capacity, and an int counts the bytes",
-	}
+func lengthError(call, value string) error {
+	return &MisuseError{call, value, ErrLength, "a length is 0 or more, no more than the capacity, and an int can count the bytes"}
 }

@@ -52,49 +52,56 @@ func Clone[T any](m Memory, s []T) ([]T, error) {
 // because s is no slice of m from its start.
 func Append[T any](m Memory, s []T, vs ...T) ([]T, error) {
 	n := len(s)
-	if len(vs) > cap(s)-n {
-		at := offsetOf(vs, s)
-		grown, err := grow(m, "Append", s, len(vs))
-		if err != nil {
-			return s, err
-		}
-		if at < uintptr(cap(s))*sizeOf[T]() { // vs has moved with s
-			vs = unsafe.Slice((*T)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(grown)), at)), len(vs))
-		}
-		s = grown
+	if len(vs) <= cap(s)-n {
+		s = s[:n+len(vs)]
+		copy(s[n:], vs)
+		return s, nil
 	}
-	s = s[:n+len(vs)]
-	copy(s[n:], vs)
-	return s, nil
+	at := offsetOf(vs, s)
+	grown, err := grow(m, "Append", s, len(vs))
+	if err != nil {
+		return s, err
+	}
+	if at < uintptr(cap(s))*sizeOf[T]() { // vs has moved with s
+		vs = unsafe.Slice((*T)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(grown)), at)), len(vs))
+	}
+	copy(grown[n:n+len(vs)], vs)
+	clear(grown[n+len(vs) : cap(grown)])
+	return grown[:n+len(vs)], nil
 }
 
 // Grow returns s with room for n more elements, so that the next [Append] of so
 // many does not move it. New room is zero. For s, its old block and the errors
 // it is as Append.
 func Grow[T any](m Memory, s []T, n int) ([]T, error) {
-	return grow(m, "Grow", s, n)
-}
-
-func grow[T any](m Memory, call string, s []T, n int) ([]T, error) {
 	if uint(n) <= uint(cap(s)-len(s)) {
 		return s, nil
 	}
-	capacity := -1 // what does not fit an int is refused as a negative length is
-	if n <= math.MaxInt-len(s) && n > 0 {
-		capacity = nextCap(cap(s), len(s)+n, sizeOf[T]())
-	}
-	size, err := sliceBytes[T](call, len(s), capacity)
+	grown, err := grow(m, "Grow", s, n)
 	if err != nil {
 		return s, err
+	}
+	clear(grown[cap(s):cap(grown)])
+	return grown, nil
+}
+
+// grow returns s with more capacity, for n elements at least. What is new is not
+// initialised.
+func grow[T any](m Memory, call string, s []T, n int) ([]T, error) {
+	if n < 0 || n > math.MaxInt-len(s) {
+		return nil, lengthError(call, fmt.Sprintf("%s, %d more", describe(s), n))
+	}
+	capacity := nextCap(cap(s), len(s)+n, sizeOf[T]())
+	size, err := sliceBytes[T](call, len(s), capacity)
+	if err != nil {
+		return nil, err
 	}
 	p := unsafe.Pointer(unsafe.SliceData(s))
 	q, err := m.UnsafeRealloc(p, size)
 	if err != nil {
-		return s, reallocError(call, s, err)
+		return nil, misuse(call, describe(s), p, err)
 	}
-	t := unsafe.Slice((*T)(q), capacity)
-	clear(t[cap(s):])
-	return t[:len(s)], nil
+	return unsafe.Slice((*T)(q), capacity)[:len(s)], nil
 }
 
 // FreeSlice frees the block of s, which [MakeSlice], [Clone], [Append] or [Grow]
@@ -115,7 +122,7 @@ func sliceBytes[T any](call string, length, capacity int) (int, error) {
 		return 0, err
 	}
 	if uint(length) > uint(capacity) || capacity < 0 || uintptr(capacity) > math.MaxInt/max(1, sizeOf[T]()) {
-		return 0, lengthError(call, fmt.Sprintf("%T", []T(nil)), length, capacity)
+		return 0, lengthError(call, fmt.Sprintf("%T of length %d and capacity %d", []T(nil), length, capacity))
 	}
 	return blockBytes[T](capacity), nil
 }

@@ -21,8 +21,9 @@ func CloneString(m Memory, s string) (string, error) {
 }
 
 // FreeString frees the block of s, which [CloneString] has returned for m, and
-// which nobody uses any more. s may have been cut at its end, not at its start.
-// Freeing "" does nothing. The error is a [*MisuseError]; nothing is freed then.
+// which nobody uses any more. s may have been cut at its end, but not to nothing,
+// and not at its start. Freeing "" does nothing. The error is a [*MisuseError];
+// nothing is freed then.
 func FreeString(m Memory, s string) error { return freeString(m, "FreeString", s) }
 
 func freeString(m Memory, call, s string) error {
