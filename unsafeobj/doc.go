@@ -10,7 +10,7 @@
 //
 //	var a pymalloc.Allocator
 //	p, err := unsafeobj.New[Point](&a)               // a zero Point
-//	p, err := unsafeobj.NewOf(&a, Point{1, 2})       // a copy of this one
+//	q, err := unsafeobj.NewOf(&a, Point{1, 2})       // a copy of this one
 //	s, err := unsafeobj.MakeSlice[int](&a, 0, 100)   // a []int
 //	s, err = unsafeobj.Append(&a, s, 1, 2, 3)
 //	t, err := unsafeobj.CloneString(&a, "text")      // a string

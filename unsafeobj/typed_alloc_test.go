@@ -141,9 +141,6 @@ func TestTypedRefusesGoPointers(t *testing.T) {
 // Every way to free what is not to be freed is an error that names the call and
 // the value, and changes nothing.
 func TestTypedMisuse(t *testing.T) {
-	if underRace {
-		t.Skip("bad pointers are examined in headers that others may be writing")
-	}
 	m, other := newTypedMemory(t), newTypedMemory(t)
 	p := typedMust(unsafeobj.NewOf(m, typedPoint{1, 2}))(t)
 	s := typedMust(unsafeobj.Clone(m, []int{1, 2, 3, 4}))(t)

@@ -10,10 +10,10 @@ import (
 
 // The check that a type holds no Go pointer is made once for each type, by
 // reflection. Its outcome is in verdicts, and a type that passed is in passed
-// too, where check finds it in about a nanosecond: the address of a type's
-// description stands for the type, and its hash is the slot. Two types that share a
-// slot do not push each other out; the later one is looked up in verdicts, in
-// some ten nanoseconds.
+// too, where check finds it in about a nanosecond: the address of a description
+// stands for the type, and its hash is the slot. Two types that share a slot do
+// not push each other out; the later one is looked up in verdicts, in some ten
+// nanoseconds.
 var (
 	passed   [1 << passedBits]atomic.Uintptr
 	verdicts sync.Map // reflect.Type -> error, nil if it passed
@@ -23,33 +23,42 @@ const passedBits = 10
 
 // check returns nil if T holds no Go pointer, else a *GoPointerError.
 func check[T any]() error {
-	if key := keyOf((*T)(nil)); passed[slotOf(key)].Load() == key {
+	key := keyOf((*T)(nil))
+	if passed[slotOf(key)].Load() == key {
 		return nil
 	}
-	return checkSlow(reflect.TypeFor[T]())
+	return checkSlow(reflect.TypeFor[T](), key)
 }
 
 // keyOf returns the address of the description of p's type, which is never freed
-// or moved: the first word of an interface.
+// or moved: the first word of an interface. p is a nil *T, for a T itself would
+// have to be made.
 func keyOf(p any) uintptr { return *(*uintptr)(unsafe.Pointer(&p)) }
 
 // slotOf hashes by multiplication: the golden ratio spreads addresses that are
 // close together.
 func slotOf(key uintptr) uint32 { return uint32(key>>3) * 0x9E3779B9 >> (32 - passedBits) }
 
-// checkSlow looks t up, or checks it.
-func checkSlow(t reflect.Type) error {
+// checkSlow is check for a type that is not in its slot, where it puts it.
+func checkSlow(t reflect.Type, key uintptr) error {
+	err := verdictOn(t)
+	if slot := &passed[slotOf(key)]; err == nil && slot.Load() == 0 {
+		slot.Store(key)
+	}
+	return err
+}
+
+// verdictOn looks up what was found in t, or finds it.
+func verdictOn(t reflect.Type) error {
 	if v, ok := verdicts.Load(t); ok {
 		err, _ := v.(error)
 		return err
 	}
-	if err := findPointer(t, nameOf(t)); err != nil {
-		verdicts.Store(t, error(err))
-		return err
+	if bad := findPointer(t, nameOf(t)); bad != nil {
+		verdicts.Store(t, error(bad))
+		return bad
 	}
 	verdicts.Store(t, nil)
-	key := keyOf(reflect.Zero(reflect.PointerTo(t)).Interface())
-	passed[slotOf(key)].CompareAndSwap(0, key)
 	return nil
 }
 

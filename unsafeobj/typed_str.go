@@ -24,15 +24,13 @@ func CloneString(m Memory, s string) (string, error) {
 // which nobody uses any more. s may have been cut at its end, but not to nothing,
 // and not at its start. Freeing "" does nothing. The error is a [*MisuseError];
 // nothing is freed then.
-func FreeString(m Memory, s string) error { return freeString(m, "FreeString", s) }
-
-func freeString(m Memory, call, s string) error {
+func FreeString(m Memory, s string) error {
 	if s == "" {
 		return nil
 	}
 	p := unsafe.Pointer(unsafe.StringData(s))
 	if err := release(m, p); err != nil {
-		return misuse(call, fmt.Sprintf("string of %d bytes at %p", len(s), p), p, err)
+		return misuse("FreeString", fmt.Sprintf("string of %d bytes at %p", len(s), p), p, err)
 	}
 	return nil
 }
@@ -61,7 +59,7 @@ func (s Str) String() string { return unsafe.String((*byte)(pointerAt(s.addr)), 
 // Free frees the block of s, which is of m, and leaves s empty. Freeing an empty
 // Str does nothing. The errors are those of [FreeString].
 func (s *Str) Free(m Memory) error {
-	if err := freeString(m, "Str.Free", s.String()); err != nil {
+	if err := FreeString(m, s.String()); err != nil {
 		return err
 	}
 	*s = Str{}

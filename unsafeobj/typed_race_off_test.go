@@ -1,5 +1,0 @@
-//go:build !race
-
-package unsafeobj_test
-
-const underRace = false
