@@ -94,18 +94,19 @@ func TestTypedCheck(t *testing.T) {
 		}](), "struct { int; _ [1]chan int }._[]", "chan int", inGo},
 		{reflect.TypeFor[atomic.Value](), "Value.v", "interface {}", inGo},
 	} {
-		for range 2 { // found, and remembered
-			err := verdictOn(c.typ)
-			want := fmt.Sprintf("unsafeobj: %s: %s holds a Go pointer; use %s", c.path, c.what, c.fix)
-			if err == nil || err.Error() != want {
-				t.Errorf("%v:\n got %v\nwant %s", c.typ, err, want)
-			}
-			if !errors.Is(err, ErrGoPointer) {
-				t.Errorf("%v: not an ErrGoPointer", c.typ)
-			}
-			if bad, ok := errors.AsType[*GoPointerError](err); !ok || bad.Path != c.path || bad.Fix != c.fix {
-				t.Errorf("%v: %#v", c.typ, err)
-			}
+		err := verdictOn(c.typ)
+		if verdictOn(c.typ) != err {
+			t.Errorf("%v: checked again", c.typ)
+		}
+		want := fmt.Sprintf("unsafeobj: %s: %s holds a Go pointer; use %s", c.path, c.what, c.fix)
+		if err == nil || err.Error() != want {
+			t.Errorf("%v:\n got %v\nwant %s", c.typ, err, want)
+		}
+		if !errors.Is(err, ErrGoPointer) {
+			t.Errorf("%v: not an ErrGoPointer", c.typ)
+		}
+		if bad, ok := errors.AsType[*GoPointerError](err); !ok || bad.Path != c.path || bad.Fix != c.fix {
+			t.Errorf("%v: %#v", c.typ, err)
 		}
 	}
 }

@@ -121,7 +121,7 @@ func sliceBytes[T any](call string, length, capacity int) (int, error) {
 	if err := check[T](); err != nil {
 		return 0, err
 	}
-	if uint(length) > uint(capacity) || capacity < 0 || uintptr(capacity) > math.MaxInt/max(1, sizeOf[T]()) {
+	if uint(length) > uint(capacity) || uintptr(capacity) > math.MaxInt/max(1, sizeOf[T]()) {
 		return 0, lengthError(call, fmt.Sprintf("%T of length %d and capacity %d", []T(nil), length, capacity))
 	}
 	return blockBytes[T](capacity), nil
