@@ -53,6 +53,8 @@
 //   - Which goroutines may call is up to the memory: any for an Allocator, one at
 //     a time for a Heap. Values are like all others in Go: whoever shares them
 //     between goroutines sees to it that they take turns.
+//   - fmt prints what a Str and a Slice hold. Encoders see no fields in them, and
+//     take what String and View return.
 //   - Nothing here allocates on the Go heap, but for errors and the first use of
 //     a type.
 //

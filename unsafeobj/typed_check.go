@@ -1,6 +1,7 @@
 package unsafeobj
 
 import (
+	"fmt"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -54,7 +55,7 @@ func verdictOn(t reflect.Type) error {
 		err, _ := v.(error)
 		return err
 	}
-	if bad := findPointer(t, nameOf(t)); bad != nil {
+	if bad := findPointer(t, nameOf(t), t.PkgPath()); bad != nil {
 		verdicts.Store(t, error(bad))
 		return bad
 	}
@@ -62,8 +63,9 @@ func verdictOn(t reflect.Type) error {
 	return nil
 }
 
-// findPointer returns the first Go pointer in a t, or nil.
-func findPointer(t reflect.Type, path string) *GoPointerError {
+// findPointer returns the first Go pointer in a t, or nil. home is the package of
+// the type that is checked, whose author reads the error.
+func findPointer(t reflect.Type, path, home string) *GoPointerError {
 	switch {
 	case t.Kind() <= reflect.Complex128: // booleans and numbers, uintptr too
 		return nil
@@ -71,12 +73,16 @@ func findPointer(t reflect.Type, path string) *GoPointerError {
 		if t.Len() == 0 {
 			return nil
 		}
-		return findPointer(t.Elem(), path+"[]")
+		return findPointer(t.Elem(), path+"[]", home)
 	case t.Kind() == reflect.Struct && t != reflect.TypeFor[time.Time]():
 		for i := range t.NumField() {
 			f := t.Field(i)
-			if err := findPointer(f.Type, path+"."+f.Name); err != nil {
-				return err
+			bad := findPointer(f.Type, path+"."+f.Name, home)
+			if bad != nil && home != "" && f.PkgPath != "" && f.PkgPath != home { // a field that the author cannot change
+				bad.Fix = fmt.Sprintf("numbers and unsafeobj.Strs that the %v can be made from", t)
+			}
+			if bad != nil {
+				return bad
 			}
 		}
 		return nil

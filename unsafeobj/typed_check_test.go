@@ -3,6 +3,9 @@ package unsafeobj
 import (
 	"errors"
 	"fmt"
+	"math/big"
+	"net/netip"
+	"os"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -36,6 +39,8 @@ type (
 	checkNext        struct{ Next *checkNext }
 	checkString      string
 	checkPair[T any] struct{ A, B T }
+	checkForeign     struct{ Balance big.Int }
+	checkEmbeds      struct{ os.ProcAttr }
 )
 
 func TestTypedCheck(t *testing.T) {
@@ -93,6 +98,9 @@ func TestTypedCheck(t *testing.T) {
 			_ [1]chan int
 		}](), "struct { int; _ [1]chan int }._[]", "chan int", inGo},
 		{reflect.TypeFor[atomic.Value](), "Value.v", "interface {}", inGo},
+		{reflect.TypeFor[checkForeign](), "checkForeign.Balance.abs", "big.nat", "numbers and unsafeobj.Strs that the big.Int can be made from"},
+		{reflect.TypeFor[checkPair[netip.AddrPort]](), "checkPair[net/netip.AddrPort].A.ip.z.value", "*netip.addrDetail", "numbers and unsafeobj.Strs that the netip.AddrPort can be made from"},
+		{reflect.TypeFor[checkEmbeds](), "checkEmbeds.ProcAttr.Dir", "string", "unsafeobj.Str"},
 	} {
 		err := verdictOn(c.typ)
 		if verdictOn(c.typ) != err {

@@ -92,6 +92,13 @@ func TestStoredSlice(t *testing.T) {
 	if err := copied.Free(m); !errors.Is(err, pymalloc.ErrDoubleFree) {
 		t.Errorf("a copy freed again: %v", err)
 	}
+
+	// Empty, and with a block all the same.
+	typedOK(t, s.Grow(m, 10))
+	typedOK(t, s.Free(m))
+	typedOK(t, s.Append(m, 1))
+	s.SetLen(0)
+	typedOK(t, s.Free(m))
 }
 
 // A list and a tree whose links are off heap.
