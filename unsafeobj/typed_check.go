@@ -78,12 +78,13 @@ func findPointer(t reflect.Type, path, home string) *GoPointerError {
 		for i := range t.NumField() {
 			f := t.Field(i)
 			bad := findPointer(f.Type, path+"."+f.Name, home)
-			if bad != nil && home != "" && f.PkgPath != "" && f.PkgPath != home { // a field that the author cannot change
+			if bad == nil {
+				continue
+			}
+			if home != "" && f.PkgPath != "" && f.PkgPath != home { // not the author's to change
 				bad.Fix = fmt.Sprintf("numbers and unsafeobj.Strs that the %v can be made from", t)
 			}
-			if bad != nil {
-				return bad
-			}
+			return bad
 		}
 		return nil
 	}

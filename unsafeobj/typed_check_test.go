@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net/netip"
 	"os"
 	"reflect"
 	"sync"
@@ -99,7 +98,7 @@ func TestTypedCheck(t *testing.T) {
 		}](), "struct { int; _ [1]chan int }._[]", "chan int", inGo},
 		{reflect.TypeFor[atomic.Value](), "Value.v", "interface {}", inGo},
 		{reflect.TypeFor[checkForeign](), "checkForeign.Balance.abs", "big.nat", "numbers and unsafeobj.Strs that the big.Int can be made from"},
-		{reflect.TypeFor[checkPair[netip.AddrPort]](), "checkPair[net/netip.AddrPort].A.ip.z.value", "*netip.addrDetail", "numbers and unsafeobj.Strs that the netip.AddrPort can be made from"},
+		{reflect.TypeFor[checkPair[big.Rat]](), "checkPair[math/big.Rat].A.a.abs", "big.nat", "numbers and unsafeobj.Strs that the big.Rat can be made from"},
 		{reflect.TypeFor[checkEmbeds](), "checkEmbeds.ProcAttr.Dir", "string", "unsafeobj.Str"},
 	} {
 		err := verdictOn(c.typ)
