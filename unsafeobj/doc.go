@@ -1,0 +1,65 @@
+// Package unsafeobj keeps Go values in memory that the collector never sees. It
+// has two layers: typed values, freed by hand, and objects, which free
+// themselves. They share nothing but the memory beneath; a program may use one
+// alone. The files are named typed_ and object_ after the layers.
+//
+// # Typed values
+//
+// Structs, slices and strings in blocks of a [Memory], such as a
+// [github.com/pyarena/pyarena/pymalloc.Allocator]:
+//
+//	var a pymalloc.Allocator
+//	p, err := unsafeobj.New[Point](&a)               // a zero Point
+//	q, err := unsafeobj.NewOf(&a, Point{1, 2})       // a copy of this one
+//	s, err := unsafeobj.MakeSlice[int](&a, 0, 100)   // a []int
+//	s, err = unsafeobj.Append(&a, s, 1, 2, 3)
+//	t, err := unsafeobj.CloneString(&a, "text")      // a string
+//	err = unsafeobj.Free(&a, p)                      // once each
+//	err = unsafeobj.FreeSlice(&a, s)
+//	err = unsafeobj.FreeString(&a, t)
+//
+// What these return are plain Go pointers, slices and strings, for use with all
+// of Go. But no Go pointer may be stored in the memory itself, for the collector
+// does not look there, and would free what it points to. So a type that holds Go
+// pointers is refused, when it is first used, by an error that names the field
+// and what to use in its place:
+//
+//	unsafeobj: Session.User.Name: string holds a Go pointer; use unsafeobj.Str
+//
+// [Str], [Slice] and [Ptr] are what string, []T and *T are in Go, and hold no Go
+// pointer. Structs are built of them, and of numbers and arrays:
+//
+//	type Session struct {
+//		Name unsafeobj.Str
+//		Tags unsafeobj.Slice[unsafeobj.Str]
+//		Next unsafeobj.Ptr[Session]
+//	}
+//
+// Rules that hold throughout:
+//
+//   - Memory is zero, but for MakeSliceUninitialized.
+//   - Alignment is that of the type: blocks are aligned to 16 bytes, and no Go type
+//     asks for more.
+//   - Whoever gets a value frees it, once, through the memory that it came from,
+//     when nobody uses it any more. Freeing a struct does not free what its
+//     fields refer to.
+//   - Each value and slice has a block, also if its size is 0, or its capacity;
+//     only the empty string has none. nil is an error to free, and "" is not.
+//     The methods Free of Str and Slice leave their receiver empty, and do nothing
+//     when it is.
+//   - What is not as it should be is an error, and nothing is changed: the wrong
+//     memory, a slice without its start, a second Free, nil. A second free is
+//     noticed until the block is in use again; then it frees somebody else's.
+//   - Which goroutines may call is up to the memory: any for an Allocator, one at
+//     a time for a Heap. Values are like all others in Go: whoever shares them
+//     between goroutines sees to it that they take turns.
+//   - fmt prints what a Str and a Slice hold. Encoders see no fields in them, and
+//     take what String and View return.
+//   - Nothing here allocates on the Go heap, but for errors and the first use of
+//     a type.
+//
+// # Objects
+//
+// Values that free themselves: what CPython does with reference counts, types and
+// its collector.
+package unsafeobj
