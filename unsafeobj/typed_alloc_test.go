@@ -40,8 +40,8 @@ func newTypedMemory(t testing.TB) *pymalloc.Allocator {
 	return a
 }
 
-// dirty leaves freed blocks behind that are not zero.
-func dirty(t testing.TB, m unsafeobj.Memory) {
+// typedDirty leaves freed blocks behind that are not zero.
+func typedDirty(t testing.TB, m unsafeobj.Memory) {
 	t.Helper()
 	var all [][]byte
 	for size := 1; size < 1<<17; size = size*3/2 + 1 {
@@ -73,8 +73,8 @@ func typedMust[T any](v T, err error) func(testing.TB) T {
 	}
 }
 
-// onMemories runs a test on each kind of Memory.
-func onMemories(t *testing.T, test func(*testing.T, unsafeobj.Memory)) {
+// onTypedMemories runs a test on each kind of Memory.
+func onTypedMemories(t *testing.T, test func(*testing.T, unsafeobj.Memory)) {
 	t.Run("Allocator", func(t *testing.T) { test(t, newTypedMemory(t)) })
 	t.Run("Heap", func(t *testing.T) {
 		h := newTypedMemory(t).AcquireHeap()
@@ -103,8 +103,8 @@ func testNew[T comparable](t *testing.T, m unsafeobj.Memory, v T) {
 }
 
 func TestTypedNew(t *testing.T) {
-	onMemories(t, func(t *testing.T, m unsafeobj.Memory) {
-		dirty(t, m)
+	onTypedMemories(t, func(t *testing.T, m unsafeobj.Memory) {
+		typedDirty(t, m)
 		testNew(t, m, true)
 		testNew(t, m, int32(-7))
 		testNew(t, m, 1i)
@@ -181,9 +181,9 @@ func TestTypedMisuse(t *testing.T) {
 		{"FreeString", unsafeobj.FreeString(m, str[16:]), pymalloc.ErrNotOwned, "string of 4 bytes at 0x", start},
 		{"FreeString", unsafeobj.FreeString(other, str), pymalloc.ErrNotOwned, "string of 20 bytes at 0x", foreign},
 		{"FreeString", unsafeobj.FreeString(m, "literal"), pymalloc.ErrNotOwned, "string of 7 bytes at 0x", start},
-		{"Append", appendError(other, s, 5), pymalloc.ErrNotOwned, "[]int of length 4 and capacity 4 at 0x", foreign},
-		{"Append", appendError(m, s[1:], 5), pymalloc.ErrNotOwned, "[]int of length 3 and capacity 3 at 0x", start},
-		{"Append", appendError(m, make([]int, 2), 5), pymalloc.ErrNotOwned, "[]int of length 2", start},
+		{"Append", typedAppendError(other, s, 5), pymalloc.ErrNotOwned, "[]int of length 4 and capacity 4 at 0x", foreign},
+		{"Append", typedAppendError(m, s[1:], 5), pymalloc.ErrNotOwned, "[]int of length 3 and capacity 3 at 0x", start},
+		{"Append", typedAppendError(m, make([]int, 2), 5), pymalloc.ErrNotOwned, "[]int of length 2", start},
 	} {
 		bad, ok := errors.AsType[*unsafeobj.MisuseError](c.err)
 		if !ok || !errors.Is(c.err, c.is) || bad.Call != c.name || !strings.HasPrefix(bad.Value, c.value) ||
@@ -200,7 +200,7 @@ func TestTypedMisuse(t *testing.T) {
 	typedOK(t, unsafeobj.FreeSlice(m, huge))
 }
 
-func appendError[T any](m unsafeobj.Memory, s []T, v T) error {
+func typedAppendError[T any](m unsafeobj.Memory, s []T, v T) error {
 	_, err := unsafeobj.Append(m, s, v)
 	return err
 }

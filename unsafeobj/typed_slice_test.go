@@ -27,9 +27,9 @@ func testMakeSlice[T comparable](t *testing.T, m unsafeobj.Memory, length, capac
 	typedOK(t, unsafeobj.FreeSlice(m, s[:0]))
 }
 
-func TestMakeSlice(t *testing.T) {
-	onMemories(t, func(t *testing.T, m unsafeobj.Memory) {
-		dirty(t, m)
+func TestTypedMakeSlice(t *testing.T) {
+	onTypedMemories(t, func(t *testing.T, m unsafeobj.Memory) {
+		typedDirty(t, m)
 		for _, n := range []int{0, 1, 2, 15, 16, 17, 511, 512, 513, 4096, 32768, 32769, 1 << 19, 1<<19 + 1} {
 			testMakeSlice[byte](t, m, n, n)
 			testMakeSlice[byte](t, m, 0, n)
@@ -41,7 +41,7 @@ func TestMakeSlice(t *testing.T) {
 
 // Lengths that are not in order, or too large, are errors before any memory is
 // asked for.
-func TestSliceLengths(t *testing.T) {
+func TestTypedSliceLengths(t *testing.T) {
 	m := newTypedMemory(t)
 	const most = math.MaxInt
 	for _, c := range []struct {
@@ -122,14 +122,14 @@ func (m movingMemory) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer,
 }
 
 // Random operations do to a slice what they do to one of Go's.
-func TestSliceModel(t *testing.T) {
+func TestTypedSliceModel(t *testing.T) {
 	test := func(t *testing.T, m unsafeobj.Memory) {
-		dirty(t, m)
+		typedDirty(t, m)
 		testSliceModel(t, m, func(r *rand.Rand) byte { return byte(r.Uint32() | 1) })
 		testSliceModel(t, m, func(r *rand.Rand) [3]uint64 { return [3]uint64{r.Uint64(), 1, r.Uint64()} })
 		testSliceModel(t, m, func(*rand.Rand) typedEmpty { return typedEmpty{} })
 	}
-	onMemories(t, test)
+	onTypedMemories(t, test)
 	t.Run("moving", func(t *testing.T) { test(t, movingMemory{newTypedMemory(t)}) })
 }
 
@@ -182,7 +182,7 @@ func testSliceModel[T comparable](t *testing.T, m unsafeobj.Memory, random func(
 		if !slices.Equal(s, model) || !slices.Equal(stored.View(), model) {
 			t.Fatalf("step %d: slices differ from Go's", step)
 		}
-		if !allZero(s[max(len(s), min(was, cap(s))):cap(s)]) {
+		if !typedAllZero(s[max(len(s), min(was, cap(s))):cap(s)]) {
 			t.Fatalf("step %d: new room is not zero", step)
 		}
 	}
@@ -192,14 +192,14 @@ func testSliceModel[T comparable](t *testing.T, m unsafeobj.Memory, random func(
 	typedOK(t, stored.Free(m))
 }
 
-func allZero[T comparable](s []T) bool {
+func typedAllZero[T comparable](s []T) bool {
 	var zero T
 	return !slices.ContainsFunc(s, func(v T) bool { return v != zero })
 }
 
 // A slice that grows by one is moved seldom: its first block is used to its end,
 // and capacities grow by a factor.
-func TestAppendMoves(t *testing.T) {
+func TestTypedAppendMoves(t *testing.T) {
 	m := newTypedMemory(t)
 	var s []int32
 	moves := 0
@@ -226,7 +226,7 @@ func TestAppendMoves(t *testing.T) {
 
 // A slice that is appended to itself is read where it has moved to, in blocks of
 // every kind.
-func TestAppendItself(t *testing.T) {
+func TestTypedAppendItself(t *testing.T) {
 	m := newTypedMemory(t)
 	s := typedMust(unsafeobj.Clone(m, []uint16{1, 2, 3}))(t)
 	for len(s) < 4<<20 {
@@ -234,14 +234,14 @@ func TestAppendItself(t *testing.T) {
 		if n := len(s) / 2; !slices.Equal(s[:n], s[n:]) || s[n+2] != 3 {
 			t.Fatalf("length %d: the halves differ", len(s))
 		}
-		if !allZero(s[len(s):cap(s)]) {
+		if !typedAllZero(s[len(s):cap(s)]) {
 			t.Fatalf("length %d: new room is not zero", len(s))
 		}
 	}
 	typedOK(t, unsafeobj.FreeSlice(m, s))
 }
 
-func TestAppendNothing(t *testing.T) {
+func TestTypedAppendNothing(t *testing.T) {
 	m := newTypedMemory(t)
 	if s, err := unsafeobj.Append[int](m, nil); s != nil || err != nil {
 		t.Error(s, err)

@@ -11,8 +11,8 @@ import (
 	"github.com/pyarena/pyarena/unsafeobj"
 )
 
-func TestStr(t *testing.T) {
-	onMemories(t, func(t *testing.T, m unsafeobj.Memory) {
+func TestTypedStr(t *testing.T) {
+	onTypedMemories(t, func(t *testing.T, m unsafeobj.Memory) {
 		for _, n := range []int{0, 1, 15, 16, 17, 512, 513, 1 << 15, 1<<19 + 1} {
 			text := strings.Repeat("é", n)[:n]
 			c := typedMust(unsafeobj.CloneString(m, text))(t)
@@ -38,7 +38,7 @@ func TestStr(t *testing.T) {
 }
 
 // What may live off heap is as small as the Go type that it stands for.
-func TestStoredSizes(t *testing.T) {
+func TestTypedStoredSizes(t *testing.T) {
 	for _, c := range []struct{ got, want uintptr }{
 		{unsafe.Sizeof(unsafeobj.Str{}), unsafe.Sizeof("")},
 		{unsafe.Sizeof(unsafeobj.Slice[string]{}), unsafe.Sizeof([]string{})},
@@ -50,7 +50,7 @@ func TestStoredSizes(t *testing.T) {
 	}
 }
 
-func TestStoredSlice(t *testing.T) {
+func TestTypedStoredSlice(t *testing.T) {
 	m, other := newTypedMemory(t), newTypedMemory(t)
 	var s unsafeobj.Slice[int]
 	if s.View() != nil || s.String() != "[]" {
@@ -102,7 +102,7 @@ func TestStoredSlice(t *testing.T) {
 }
 
 // A list and a tree whose links are off heap.
-func TestPtr(t *testing.T) {
+func TestTypedPtr(t *testing.T) {
 	m := newTypedMemory(t)
 	type node struct {
 		Value int
