@@ -184,7 +184,7 @@ func (s *suiteRun) findRunners(ctx context.Context) {
 	if !cgoEnabled() {
 		note("cgo-malloc is left out: this program was built without cgo.")
 	}
-	note("github.com/xDarkicex/memory is left out: module proxies do not have it.")
+	note("github.com/xDarkicex/memory is left out: it could not be had from a module proxy when this was written.")
 	program, err := peers.Build(ctx, s.source, s.dir)
 	if err != nil {
 		note("The C allocators are left out: %v.", err)

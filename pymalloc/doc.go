@@ -150,6 +150,23 @@
 // all is unmapped. A slow path that is under way sees that its table is closed
 // when it pins again, or takes the lock, and begins the next life.
 //
+// # What a call costs
+//
+// Two calls that do nothing but store a word take 2.75 ns where a malloc and free
+// of 64 bytes on a Heap takes 5.3, on an Allocator 9.3, with modernc.org/memory 5.2
+// and in C with mimalloc 6.4 (medians of one machine; benchmarks has the programs).
+// So no allocator behind two calls can be twice as fast as modernc's there. Of the
+// rest the free takes most, some 65 instructions when the block is not the last
+// one: map, header, ownership word, index and bit test are 35 of them, and what
+// makes bad frees errors. The Allocator's calls of procPin and procUnpin, which Go
+// does not inline, are 3.4 ns of a pair. In the mixed batch (256 blocks freed out
+// of order) this makes 9 ns on a Heap and 13 on an Allocator, beside 5 in C.
+//
+// A free of another shard's block costs some 30 ns and a compare-and-swap, and more
+// where it is the first onto a full pool. Ten million blocks that one goroutine
+// has made on two Ps, as the scheduler moved it, are replaced at 1 µs each on an
+// Allocator and at 0.3 on a Heap.
+//
 // # Caveats
 //
 //   - No string, slice, map, interface, function, channel or pointer to the Go heap
