@@ -260,8 +260,12 @@ func (s *suiteRun) jobs() (jobs []job, err error) {
 	for n := 1000; n <= s.maxLive; n *= 10 {
 		add(suite.Growth, 1, n, 1, func(r runner) bool { return r.name != "syncpool" })
 	}
-	for n := 10_000; n <= 3*s.maxLive; n *= 10 {
-		add(suite.Collector, 1, min(n, 3*s.maxLive), 1, func(r runner) bool { return r.name == "pymalloc" || r.name == "goheap" })
+	for n := 10_000; ; n *= 10 {
+		n = min(n, 3*s.maxLive)
+		add(suite.Collector, 1, n, 1, func(r runner) bool { return r.name == "pymalloc" || r.name == "goheap" })
+		if n == 3*s.maxLive {
+			break
+		}
 	}
 	add(suite.Decay, 1, 1, 1, func(r runner) bool { return r.name != "syncpool" })
 	return jobs, nil

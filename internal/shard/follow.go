@@ -15,7 +15,7 @@ import (
 //
 // # States and transitions
 //
-// A P counts in its slot the sections that it begins and ends (begin, end), by
+// A P counts in its slot the sections that it begins and ends (begin, end, leave), by
 // plain stores: an odd number is a section under way. Only who is pinned on the P
 // does so. To swap (follow), under the table's lock:
 //

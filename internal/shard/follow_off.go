@@ -2,6 +2,8 @@
 
 package shard
 
+import "unsafe"
+
 // Where there is no barrier, or stores are not seen in order, or sections are
 // not pinned, shards stay where they are.
 const follows = false
@@ -9,4 +11,5 @@ const follows = false
 func (slot *Slot) begin()         {}
 func (slot *Slot) end()           {}
 func (slot *Slot) isBusy() bool   { return true }
+func (s *Shard) leave()           { released(unsafe.Pointer(s)) }
 func (s *Shard) sections() uint32 { return 0 }

@@ -9,6 +9,7 @@ const follows = true
 
 func (slot *Slot) begin() { slot.sections++ }
 func (slot *Slot) end()   { slot.sections++ }
+func (s *Shard) leave()   { (*Slot)(s.slot).sections++ }
 
 // isBusy reports whether the P is in a section, after a barrier that came after
 // the slot was emptied.

@@ -28,9 +28,7 @@ func (v *View) Take(token int) (s *Shard, ok bool) {
 // Exit ends the pinned section that Enter began, after Take returned s.
 func Exit(s *Shard, token int) {
 	if s != nil {
-		slot := (*Slot)(s.slot)
-		released(unsafe.Pointer(s))
-		slot.end()
+		s.leave()
 	}
 	grace.Exit(token)
 }
