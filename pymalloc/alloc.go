@@ -83,6 +83,10 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 // a power of two. Other alignments panic, as negative sizes do.
 func (a *Allocator) UnsafeAlignedMalloc(size, align int) (unsafe.Pointer, error) {
 	checkAlign(align)
+	if align <= sizeclass.Alignment && size >= 0 {
+		p, err := a.UnsafeMalloc(size) // every block is aligned to that
+		return p, as("UnsafeAlignedMalloc", err)
+	}
 	p, _, err := a.allocSlow("UnsafeAlignedMalloc", nil, size, align)
 	return p, err
 }

@@ -121,6 +121,10 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 // UnsafeAlignedMalloc is [Allocator.UnsafeAlignedMalloc] on this heap.
 func (h *Heap) UnsafeAlignedMalloc(size, align int) (unsafe.Pointer, error) {
 	checkAlign(align)
+	if align <= sizeclass.Alignment && size >= 0 {
+		p, err := h.UnsafeMalloc(size) // every block is aligned to that
+		return p, as("Heap.UnsafeAlignedMalloc", err)
+	}
 	p, _, err := h.a.allocSlow("Heap.UnsafeAlignedMalloc", h.h, size, align)
 	runtime.KeepAlive(h)
 	return p, err

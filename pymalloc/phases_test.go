@@ -158,10 +158,11 @@ func TestErrorsNameTheCall(t *testing.T) {
 	p := mustMalloc(t, a, 64)
 	stray := unsafe.Add(p, 8)
 	for want, call := range map[string]func() error{
-		"UnsafeMalloc":       func() error { _, err := a.UnsafeMalloc(math.MaxInt); return err },
-		"UnsafeRealloc":      func() error { _, err := a.UnsafeRealloc(p, math.MaxInt); return err },
-		"Heap.UnsafeRealloc": func() error { _, err := h.UnsafeRealloc(p, math.MaxInt); return err },
-		"Realloc":            func() error { _, err := a.Realloc(nil, math.MaxInt); return err },
+		"UnsafeMalloc":        func() error { _, err := a.UnsafeMalloc(math.MaxInt); return err },
+		"UnsafeRealloc":       func() error { _, err := a.UnsafeRealloc(p, math.MaxInt); return err },
+		"Heap.UnsafeRealloc":  func() error { _, err := h.UnsafeRealloc(p, math.MaxInt); return err },
+		"UnsafeAlignedMalloc": func() error { _, err := a.UnsafeAlignedMalloc(math.MaxInt, 8); return err },
+		"Realloc":             func() error { _, err := a.Realloc(nil, math.MaxInt); return err },
 	} {
 		var e *SizeError
 		if err := call(); !errors.As(err, &e) || e.Call != want {
