@@ -2,14 +2,21 @@
 
 package shard
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // follows tells whether shards follow goroutines.
 const follows = true
 
 func (slot *Slot) begin() { slot.sections++ }
 func (slot *Slot) end()   { slot.sections++ }
-func (s *Shard) leave()   { (*Slot)(s.slot).sections++ }
+
+func (s *Shard) leave() {
+	released(unsafe.Pointer(s))
+	(*Slot)(s.slot).sections++
+}
 
 // isBusy reports whether the P is in a section, after a barrier that came after
 // the slot was emptied.

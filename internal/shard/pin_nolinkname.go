@@ -36,7 +36,7 @@ func (v *View) Take(token int) (s *Shard, ok bool) {
 // Exit gives the shard that Take returned back, and ends the section.
 func Exit(s *Shard, token int) {
 	if s != nil {
-		released(unsafe.Pointer(s))
+		s.leave()
 		s.busy.Store(0)
 	}
 	grace.Exit(token)
