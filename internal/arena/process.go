@@ -101,10 +101,11 @@ type addressList struct {
 	mu   sync.Mutex
 	kept map[uint][]unsafe.Pointer // of arenas, by log2 of the size
 	huge []mapping                 // of huge mappings
+	part map[unsafe.Pointer]bool   // huge mappings in use that are parts of what was kept
 	size atomic.Uint64
 }
 
-var addresses = addressList{kept: map[uint][]unsafe.Pointer{}}
+var addresses = addressList{kept: map[uint][]unsafe.Pointer{}, part: map[unsafe.Pointer]bool{}}
 
 // KeptBytes returns the address space that is kept inaccessible for later
 // arenas. It takes no memory.
@@ -163,8 +164,12 @@ func MapRange(size, align int) (unsafe.Pointer, error) {
 }
 
 // UnmapRange gives back what MapRange returned. keep decommits it and keeps its
-// addresses for later ranges.
+// addresses for later ranges; so does what was kept once, for not every system
+// releases a part of a range.
 func UnmapRange(p unsafe.Pointer, size int, keep bool) error {
+	addresses.mu.Lock()
+	keep = keep || addresses.part[p]
+	addresses.mu.Unlock()
 	if !keep {
 		return osmem.Release(p, size)
 	}
@@ -178,6 +183,7 @@ func UnmapRange(p unsafe.Pointer, size int, keep bool) error {
 func (l *addressList) keepHuge(p unsafe.Pointer, size int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	delete(l.part, p)
 	l.huge = append(l.huge, mapping{p, size})
 	l.size.Add(uint64(size))
 }
@@ -203,6 +209,7 @@ func (l *addressList) takeHuge(size, align int) unsafe.Pointer {
 		l.huge = l.huge[:len(l.huge)-1]
 	}
 	l.size.Add(-uint64(size))
+	l.part[p] = true
 	return p
 }
 
@@ -231,7 +238,7 @@ func RetryOrphans() {
 	defer orphans.mu.Unlock()
 	left := orphans.list[:0]
 	for _, o := range orphans.list {
-		if osmem.Release(o.p, o.size) != nil {
+		if UnmapRange(o.p, o.size, false) != nil {
 			left = append(left, o)
 		}
 	}
