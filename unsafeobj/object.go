@@ -154,9 +154,11 @@ func refTo[T View](h *header) Ref[T] { return Ref[T]{addr: uintptr(unsafe.Pointe
 
 // incref adds a reference. It is inlined; only the rare cases are called.
 func incref(h *header) {
-	if n := h.refs; h.space > 0 && uint32(n-1) < maxRefs {
-		h.refs = n + 1
-		return
+	if h.space > 0 { // only then may refs be read so
+		if n := h.refs; uint32(n-1) < maxRefs {
+			h.refs = n + 1
+			return
+		}
 	}
 	increfSlow(h)
 }
@@ -181,9 +183,11 @@ func increfSlow(h *header) {
 
 // decref drops a reference.
 func decref(h *header) {
-	if n := h.refs - 1; h.space > 0 && n > 0 {
-		h.refs = n
-		return
+	if h.space > 0 {
+		if n := h.refs - 1; n > 0 {
+			h.refs = n
+			return
+		}
 	}
 	decrefSlow(h)
 }
