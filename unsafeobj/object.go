@@ -204,6 +204,10 @@ func decrefSlow(h *header) {
 	case n == 1:
 		h.refs = 0
 		s := spaceOf(h)
+		if h.typ < firstContainer {
+			s.freeLeaf(h)
+			return
+		}
 		s.dead(h)
 		s.settle()
 	case n == 0:

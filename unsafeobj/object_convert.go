@@ -185,7 +185,9 @@ func toGo(h *header, depth int) (any, error) {
 	case typeTuple, typeList:
 		items := []any{}
 		for c := childrenOf(h); c.left > 0; {
-			v, err := toGo(c.next(), depth+1)
+			var x *header
+			x, c = c.next()
+			v, err := toGo(x, depth+1)
 			if err != nil {
 				return nil, err
 			}

@@ -120,7 +120,7 @@ func (s *Space) putString(o *tableObject, k string, value *header) error {
 	if err != nil {
 		return err
 	}
-	stringOf(key).hash.Store(hash)
+	stringOf(key).hash = hash
 	if err := s.insertNew(o, hash, key, value); err != nil {
 		s.drop(key)
 		return err

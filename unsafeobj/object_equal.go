@@ -80,7 +80,10 @@ func equal(x, y *header, depth int) (bool, error) {
 			return false, nil
 		}
 		for a.left > 0 {
-			if same, err := equalItems(a.next(), b.next(), depth+1); !same || err != nil {
+			var x, y *header
+			x, a = a.next()
+			y, b = b.next()
+			if same, err := equalItems(x, y, depth+1); !same || err != nil {
 				return false, err
 			}
 		}

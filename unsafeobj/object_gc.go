@@ -67,47 +67,56 @@ func (l *gcHead) take(from *gcHead) {
 	from.reset()
 }
 
-// children walks over the references that a container has, nil ones included.
+// children walks over the references that a container has, nil ones included:
+//
+//	for c := childrenOf(h); c.left > 0; {
+//		x, c = c.next()
+//
+// It has four words, so that the compiler keeps it in registers.
 type children struct {
-	base      unsafe.Pointer
-	off       uintptr
-	step, alt uintptr // in turns
-	left      int
-	fields    []uintptr // of an instance, in place of the steps
+	at     unsafe.Pointer // the next reference; of an instance the header
+	left   int
+	steps  uint64   // bytes to the one after it, and in the upper half to the one after that
+	fields *uintptr // of an instance, offsets in place of the steps
 }
+
+func stepsOf(a, b uintptr) uint64 { return uint64(b)<<32 | uint64(a) }
 
 func childrenOf(h *header) children {
 	switch h.typ {
 	case typeTuple:
 		t := tupleOf(h)
-		return children{base: unsafe.Pointer(t), off: tupleBytes, step: ptrBytes, alt: ptrBytes, left: t.n}
+		return children{at: unsafe.Add(unsafe.Pointer(t), tupleBytes), left: t.n, steps: stepsOf(ptrBytes, ptrBytes)}
 	case typeList:
 		l := listOf(h)
-		return children{base: l.items.ptr(), step: ptrBytes, alt: ptrBytes, left: int(l.n)}
+		return children{at: l.items.ptr(), left: int(l.n), steps: stepsOf(ptrBytes, ptrBytes)}
 	case typeDict, typeSet:
 		t := tableOf(h).tab()
 		if t == nil {
 			return children{}
 		}
-		c := children{base: t.entries(), off: unsafe.Offsetof(entry{}.key), step: setStep, alt: setStep, left: t.filled}
-		if h.typ == typeDict {
-			c.step, c.alt, c.left = ptrBytes, dictStep-ptrBytes, 2*t.filled
+		first := unsafe.Add(t.entries(), unsafe.Offsetof(entry{}.key))
+		if h.typ == typeSet {
+			return children{at: first, left: t.filled, steps: stepsOf(setStep, setStep)}
 		}
-		return c
+		return children{at: first, left: 2 * t.filled, steps: stepsOf(ptrBytes, dictStep-ptrBytes)}
 	}
 	f := typeOf(h).fields
-	return children{base: unsafe.Pointer(h), fields: f, left: len(f)}
+	return children{at: unsafe.Pointer(h), left: len(f), fields: unsafe.SliceData(f)}
 }
 
-func (c *children) next() *header {
+func (c children) next() (*header, children) {
 	c.left--
 	if c.fields != nil {
-		return (*link)(unsafe.Add(c.base, c.fields[c.left])).object()
+		offset := *(*uintptr)(unsafe.Add(unsafe.Pointer(c.fields), uintptr(c.left)*ptrBytes))
+		return (*link)(unsafe.Add(c.at, offset)).object(), c
 	}
-	p := (*link)(unsafe.Add(c.base, c.off))
-	c.off += c.step
-	c.step, c.alt = c.alt, c.step
-	return p.object()
+	x := (*link)(c.at).object()
+	if c.left > 0 { // not to point behind the block
+		c.at = unsafe.Add(c.at, uint32(c.steps))
+		c.steps = c.steps<<32 | c.steps>>32
+	}
+	return x, c
 }
 
 // SliceLimit bounds the slices of an incremental collection.
@@ -434,7 +443,8 @@ func (o *cycle) subtract(b *budget) {
 		c := childrenOf(g.object())
 		n := c.left
 		for c.left > 0 {
-			if x := c.next(); x != nil && x.typ >= firstContainer {
+			var x *header
+			if x, c = c.next(); x != nil && x.typ >= firstContainer {
 				if y := gcOf(x); y.flags&bit != 0 {
 					y.refs--
 				}
@@ -467,7 +477,8 @@ func (o *cycle) mark(b *budget, c *collector) {
 		k := childrenOf(g.object())
 		n := k.left
 		for k.left > 0 {
-			if x := k.next(); x != nil && x.typ >= firstContainer {
+			var x *header
+			if x, k = k.next(); x != nil && x.typ >= firstContainer {
 				if y := gcOf(x); y.flags&bit != 0 {
 					if y.flags&gcWhite != 0 {
 						o.revive(y)
@@ -567,8 +578,8 @@ func (o *cycle) cut(b *budget, s *Space) {
 		c := childrenOf(g.object())
 		n := c.left
 		for c.left > 0 {
-			x := c.next()
-			if x == nil || x.typ >= firstContainer && gcOf(x).flags&bit == bit {
+			var x *header
+			if x, c = c.next(); x == nil || x.typ >= firstContainer && gcOf(x).flags&bit == bit {
 				continue
 			}
 			s.lose(x)

@@ -59,8 +59,8 @@ func DeepSizeOf(o Object) int {
 			continue
 		}
 		for c := childrenOf(h); c.left > 0; {
-			x := c.next()
-			if x == nil {
+			var x *header
+			if x, c = c.next(); x == nil {
 				continue
 			}
 			if _, known := seen[x]; !known {
@@ -84,7 +84,8 @@ func Referents(o Object) []Object {
 	defer runlockOf(s)
 	var all []Object
 	for c := childrenOf(h); c.left > 0; {
-		if x := c.next(); x != nil {
+		var x *header
+		if x, c = c.next(); x != nil {
 			all = append(all, objectOf(x))
 		}
 	}
@@ -102,7 +103,8 @@ func (s *Space) Referrers(o Object) []AnyRef {
 	s.lock()
 	s.gc.each(func(h *header) {
 		for c := childrenOf(h); c.left > 0; {
-			if c.next() == target {
+			var x *header
+			if x, c = c.next(); x == target {
 				incref(h)
 				s.gc.shade(h)
 				all = append(all, refTo[Object](h))

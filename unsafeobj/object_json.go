@@ -127,8 +127,10 @@ func appendJSON(b []byte, h *header, depth int) ([]byte, error) {
 			if i > 0 {
 				b = append(b, ',')
 			}
+			var x *header
 			var err error
-			if b, err = appendJSON(b, c.next(), depth+1); err != nil {
+			x, c = c.next()
+			if b, err = appendJSON(b, x, depth+1); err != nil {
 				return b, err
 			}
 		}

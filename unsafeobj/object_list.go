@@ -174,6 +174,10 @@ func (s *Space) newList(n int) (*header, error) {
 	return h, nil
 }
 
+// largeList is the number of items from which a list that grows doubles. To move its
+// items costs a page fault for each page, and what it does not touch yet costs none.
+const largeList = 64 << 10
+
 // resize changes the capacity for n items, as CPython does: with an eighth more, and
 // less only when half is unused.
 func (s *Space) resize(l *listObject, n uint64) error {
@@ -181,12 +185,15 @@ func (s *Space) resize(l *listObject, n uint64) error {
 		return nil
 	}
 	c := (n + n>>3 + 6) &^ 3
-	if n == 0 {
+	switch {
+	case n == 0:
 		c = 0
-	}
-	if c > math.MaxUint32 {
+	case n > math.MaxUint32:
 		return ErrTooLong
+	case n >= largeList && n > uint64(l.cap):
+		c = n * 2
 	}
+	c = min(c, math.MaxUint32)
 	old := l.items.ptr()
 	if c == 0 {
 		l.items, l.cap = 0, 0

@@ -91,8 +91,10 @@ func (p *printer) container(h *header) {
 		p.entries(tableOf(h))
 	default:
 		for c, i := childrenOf(h), 0; c.left > 0; i++ {
+			var x *header
+			x, c = c.next()
 			p.comma(i)
-			p.object(c.next())
+			p.object(x)
 		}
 	}
 	p.WriteString(end)

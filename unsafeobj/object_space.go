@@ -524,8 +524,7 @@ func (s *Space) free(p unsafe.Pointer) {
 // count counts a block of an object without a collector header.
 func (s *Space) count(h *header, t typeID, n int64) {
 	if !s.shared {
-		c := &s.leaves[0].n[t]
-		c.Store(c.Load() + n)
+		*(*int64)(unsafe.Pointer(&s.leaves[0].n[t])) += n // a store of sync/atomic would cost 5 ns
 		return
 	}
 	s.leaves[uintptr(unsafe.Pointer(h))>>stripeShift%leafStripes].n[t].Add(n)
@@ -643,7 +642,8 @@ func (s *Space) dead(h *header) {
 		s.trash = g.next
 		h := g.object()
 		for c := childrenOf(h); c.left > 0; {
-			if x := c.next(); x != nil {
+			var x *header
+			if x, c = c.next(); x != nil {
 				s.lose(x)
 			}
 		}

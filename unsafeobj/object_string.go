@@ -10,7 +10,7 @@ import (
 // stringObject is a str or bytes. Its n bytes follow.
 type stringObject struct {
 	header
-	hash     atomic.Uint64 // 0 until it is asked for
+	hash     uint64 // 0 until it is asked for; of sync/atomic from then on
 	n        uint32
 	interned uint32 // 1 if it is in Space.interned
 }
@@ -27,10 +27,10 @@ func (o *stringObject) value() string {
 }
 
 func (o *stringObject) hashed() uint64 {
-	v := o.hash.Load()
+	v := atomic.LoadUint64(&o.hash)
 	if v == 0 {
 		v = hashString(o.value())
-		o.hash.Store(v)
+		atomic.StoreUint64(&o.hash, v)
 	}
 	return v
 }
@@ -48,8 +48,7 @@ func (s *Space) newString(t typeID, v string) (*header, error) {
 		return nil, err
 	}
 	o := stringOf(h)
-	o.hash.Store(0)
-	o.n, o.interned = uint32(len(v)), 0
+	o.hash, o.n, o.interned = 0, uint32(len(v)), 0
 	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(o), stringBytes)), len(v)), v)
 	return h, nil
 }
@@ -91,7 +90,7 @@ func (s *Space) intern(v string) (*header, error) {
 			// Somebody released it, and waits for the lock to bury it.
 			n, err := s.newString(typeString, v)
 			if err == nil {
-				stringOf(n).hash.Store(hash)
+				stringOf(n).hash = hash
 				stringOf(n).interned = 1
 				e.key.set(n)
 			}
@@ -102,7 +101,7 @@ func (s *Space) intern(v string) (*header, error) {
 	if err != nil {
 		return nil, err
 	}
-	stringOf(h).hash.Store(hash)
+	stringOf(h).hash = hash
 	if err := s.insertNew(&s.interned, hash, h, nil); err != nil {
 		h.refs = 0
 		s.freeLeaf(h)
@@ -115,7 +114,7 @@ func (s *Space) intern(v string) (*header, error) {
 // unintern takes a dead string out of the table.
 func (s *Space) unintern(h *header) {
 	o, t := stringOf(h), s.interned.tab()
-	if i, slot := t.locateString(o.hash.Load(), o.value()); i >= 0 && t.entry(i).key.object() == h {
+	if i, slot := t.locateString(o.hash, o.value()); i >= 0 && t.entry(i).key.object() == h {
 		s.interned.forget(i, slot)
 	}
 	o.interned = 0
