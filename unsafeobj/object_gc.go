@@ -1,0 +1,813 @@
+package unsafeobj
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// gcHead stands in front of a container's header: PyGC_Head.
+type gcHead struct {
+	next, prev link   // in the list of a generation, or of a collection
+	refs       int32  // of a collection: references that it has not explained
+	flags      uint32 // gc…
+}
+
+const gcBytes = unsafe.Sizeof(gcHead{})
+
+const (
+	gcYoung     = 1 << iota // in a collection that is done at once
+	gcOld                   // in one that works in slices
+	gcWhite                 // of these: no reference from outside found
+	gcTouched               // of these: a reference came or went meanwhile
+	gcFinalized             // its finaliser was called
+	gcWeak                  // there are weak references to it
+
+	gcCycle = gcYoung | gcOld | gcWhite | gcTouched
+)
+
+func gcOf(h *header) *gcHead { return (*gcHead)(unsafe.Add(unsafe.Pointer(h), -int(gcBytes))) }
+
+func (g *gcHead) object() *header { return (*header)(unsafe.Add(unsafe.Pointer(g), gcBytes)) }
+
+// A list is a ring through a head that is no object.
+
+func (l *gcHead) reset() {
+	l.next.setGC(l)
+	l.prev.setGC(l)
+}
+
+func (l *gcHead) empty() bool { return l.next.gc() == l }
+
+func (l *gcHead) push(g *gcHead) {
+	last := l.prev.gc()
+	g.next.setGC(l)
+	g.prev.setGC(last)
+	last.next.setGC(g)
+	l.prev.setGC(g)
+}
+
+func (g *gcHead) unlink() {
+	next, prev := g.next.gc(), g.prev.gc()
+	prev.next.setGC(next)
+	next.prev.setGC(prev)
+}
+
+// take appends all of another list.
+func (l *gcHead) take(from *gcHead) {
+	if from.empty() {
+		return
+	}
+	first, last, tail := from.next.gc(), from.prev.gc(), l.prev.gc()
+	tail.next.setGC(first)
+	first.prev.setGC(tail)
+	last.next.setGC(l)
+	l.prev.setGC(last)
+	from.reset()
+}
+
+// children walks over the references that a container has, nil ones included:
+//
+//	for c := childrenOf(h); c.left > 0; {
+//		x, c = c.next()
+//
+// It has four words, so that the compiler keeps it in registers.
+type children struct {
+	at     unsafe.Pointer // the next reference; of an instance the header
+	left   int
+	steps  uint64   // bytes to the one after it, and in the upper half to the one after that
+	fields *uintptr // of an instance, offsets in place of the steps
+}
+
+func stepsOf(a, b uintptr) uint64 { return uint64(b)<<32 | uint64(a) }
+
+func childrenOf(h *header) children {
+	switch h.typ {
+	case typeTuple:
+		t := tupleOf(h)
+		return children{at: unsafe.Add(unsafe.Pointer(t), tupleBytes), left: t.n, steps: stepsOf(ptrBytes, ptrBytes)}
+	case typeList:
+		l := listOf(h)
+		return children{at: l.items.ptr(), left: int(l.n), steps: stepsOf(ptrBytes, ptrBytes)}
+	case typeDict, typeSet:
+		t := tableOf(h).tab()
+		if t == nil {
+			return children{}
+		}
+		first := unsafe.Add(t.entries(), unsafe.Offsetof(entry{}.key))
+		if h.typ == typeSet {
+			return children{at: first, left: t.filled, steps: stepsOf(setStep, setStep)}
+		}
+		return children{at: first, left: 2 * t.filled, steps: stepsOf(ptrBytes, dictStep-ptrBytes)}
+	}
+	f := typeOf(h).fields
+	return children{at: unsafe.Pointer(h), left: len(f), fields: unsafe.SliceData(f)}
+}
+
+func (c children) next() (*header, children) {
+	c.left--
+	if c.fields != nil {
+		offset := *(*uintptr)(unsafe.Add(unsafe.Pointer(c.fields), uintptr(c.left)*ptrBytes))
+		return (*link)(unsafe.Add(c.at, offset)).object(), c
+	}
+	x := (*link)(c.at).object()
+	if c.left > 0 { // not to point behind the block
+		c.at = unsafe.Add(c.at, uint32(c.steps))
+		c.steps = c.steps<<32 | c.steps>>32
+	}
+	return x, c
+}
+
+// SliceLimit bounds the slices of an incremental collection.
+type SliceLimit struct {
+	// Objects is the most objects and references that a slice looks at; the container
+	// that it is at is finished. 0 means no slices, if Time is 0 too.
+	Objects int
+	// Time is the longest that a slice takes, looked at after every 128 objects. 0 means
+	// no limit.
+	Time time.Duration
+}
+
+func (l SliceLimit) check() error {
+	if l.Objects < 0 || l.Time < 0 || l.Objects > 0 && l.Objects < minSlice {
+		return fmt.Errorf("unsafeobj: NewSpace: Incremental is %+v, want Objects 0 or at least %d, Time not negative", l, minSlice)
+	}
+	return nil
+}
+
+func (l SliceLimit) enabled() bool { return l.Objects > 0 || l.Time > 0 }
+
+const (
+	generations = 3
+	oldest      = generations - 1
+
+	// minSlice is a few times the first threshold, so that slices that come once
+	// in so many allocations get ahead of them.
+	minSlice  = 4096
+	timeEvery = 128
+)
+
+// collector finds objects that only refer to each other, as CPython's does.
+//
+// It is about a set of containers, those of a generation and the younger ones say,
+// and takes all references from elsewhere for good reasons to live:
+//
+//	count     refs = the object's count
+//	subtract  refs-- for each reference from the set; what is left is from outside
+//	mark      what has refs left, and what can be reached from it, is alive; the
+//	          rest is white
+//	weak      weak references to white objects are cleared
+//	finalize  finalisers of white objects are called, once in a life
+//	recount,  count, subtract and mark again, on the white ones alone: finalisers
+//	…         may have brought some to life
+//	cut       references from white objects to others are dropped
+//	free      white objects are freed
+//
+// A collection in slices lets the program run between any two steps. Then what was
+// garbage at its start is found exactly, for nobody can touch it. What is alive must
+// not be taken for garbage: a reference that an object of the set gets or loses
+// after it was counted makes its target touched, which counts as alive (shade). A
+// reference in a Go variable needs no such care: its holder got it from an object
+// that was reachable, and either that still refers to the target, or it lost the
+// reference, which shaded it. The second count, over the white objects alone, would
+// find what this overlooked.
+type collector struct {
+	s     *Space
+	heads *[listCount]gcHead
+	gen   [generations]generation
+	slice SliceLimit
+
+	off       bool // Disable
+	busy      bool // a collection is under way; one at a time, besides the old one
+	pendingN  int  // long_lived_pending: came to the oldest generation since its last collection
+	totalN    int  // long_lived_total: survived that
+	young     *cycle
+	old       *cycle // in slices
+	increment IncrementalStats
+}
+
+// generation has its list in heads.
+type generation struct {
+	count, threshold int
+	GenerationStats
+}
+
+// The lists. Those of a cycle are two: what it works on, and the white ones.
+const (
+	listFrozen = generations + iota
+	listYoungWork
+	listYoungWhite
+	listOldWork
+	listOldWhite
+	listCount
+)
+
+// GenerationStats are figures of the collections of a generation.
+type GenerationStats struct {
+	Objects     int // in it now
+	Collections int
+	Collected   int // objects freed
+	Resurrected int // objects that lived on after a finaliser was called
+	Time        time.Duration
+	Longest     time.Duration // not in slices
+}
+
+// IncrementalStats are figures of collections in slices. In the GenerationStats their
+// time is the sum of their slices. Time includes that of finalisers.
+type IncrementalStats struct {
+	Collections int // finished
+	Slices      int
+	Longest     time.Duration // slice
+	MostObjects int           // objects and references that a slice looked at
+}
+
+// cycle is one collection.
+type cycle struct {
+	work, white *gcHead
+	bit         uint32 // gcYoung or gcOld
+	gen         int
+	phase       phase
+	second      bool // after the finalisers
+	cursor      link // the next object of the phase
+	calls       []callback
+	collected   int
+	reached     int
+	time        time.Duration
+	sliced      bool
+}
+
+type phase uint8
+
+const (
+	counting phase = iota
+	subtracting
+	marking
+	clearing
+	finalizing
+	cutting
+	freeing
+	finished
+)
+
+func (c *collector) init(s *Space, l SliceLimit) error {
+	p, err := s.alloc(unsafe.Sizeof(*c.heads))
+	if err != nil {
+		return err
+	}
+	c.s, c.slice = s, l
+	c.heads = (*[listCount]gcHead)(p)
+	*c.heads = [listCount]gcHead{}
+	for i := range c.heads {
+		c.heads[i].reset()
+	}
+	c.gen[0].threshold, c.gen[1].threshold, c.gen[2].threshold = 700, 10, 10
+	return nil
+}
+
+// track puts a new container under the collector's eyes.
+func (s *Space) track(h *header) {
+	s.gc.heads[0].push(gcOf(h))
+	s.gc.gen[0].count++
+}
+
+// untrack takes a dying container out of its list.
+func (s *Space) untrack(g *gcHead) {
+	for _, c := range [...]*cycle{s.gc.young, s.gc.old} {
+		if c != nil && c.cursor.gc() == g {
+			c.cursor = g.next
+		}
+	}
+	g.unlink()
+	if s.gc.gen[0].count > 0 {
+		s.gc.gen[0].count--
+	}
+}
+
+// each calls f for all containers.
+func (c *collector) each(f func(*header)) {
+	for i := range c.heads {
+		l := &c.heads[i]
+		for g := l.next.gc(); g != l; g = g.next.gc() {
+			f(g.object())
+		}
+	}
+}
+
+func (l *gcHead) size() int {
+	n := 0
+	for g := l.next.gc(); g != l; g = g.next.gc() {
+		n++
+	}
+	return n
+}
+
+func (c *collector) stats(st *SpaceStats) {
+	for i := range c.gen {
+		st.Generations[i] = c.gen[i].GenerationStats
+		st.Generations[i].Objects = c.heads[i].size()
+	}
+	st.Generations[0].Objects += c.heads[listYoungWork].size() + c.heads[listYoungWhite].size()
+	st.Generations[oldest].Objects += c.heads[listOldWork].size() + c.heads[listOldWhite].size()
+	st.Frozen = c.heads[listFrozen].size()
+	st.Incremental = c.increment
+}
+
+// due reports whether an allocation should be followed by a collection.
+func (c *collector) due() bool {
+	return c.gen[0].count > c.gen[0].threshold && !c.off && !c.busy
+}
+
+// shade is called when a container gets or loses a reference from another. It
+// matters to a collection in slices.
+func (c *collector) shade(h *header) {
+	if g := gcOf(h); g.flags&gcOld != 0 && c.old != nil {
+		c.touch(g)
+	}
+}
+
+func (c *collector) touch(g *gcHead) {
+	o := c.old
+	switch {
+	case g.flags&gcWhite == 0:
+		g.flags |= gcTouched
+	case o.phase == marking:
+		o.revive(g)
+	}
+	// Between the two marks the second one will see; after it nobody can reach g.
+}
+
+// revive moves a white object back to where it is marked.
+func (c *cycle) revive(g *gcHead) {
+	g.unlink()
+	c.work.push(g)
+	g.flags &^= gcWhite
+	g.refs = 1
+	if c.cursor.gc() == c.work {
+		c.cursor.setGC(g)
+	}
+}
+
+// budget is what a slice may do.
+type budget struct {
+	left  int // objects and references
+	until time.Time
+	tick  int
+}
+
+// spend reports whether the slice is over.
+func (b *budget) spend(n int) bool {
+	b.left -= n
+	if b.tick++; b.tick%timeEvery == 0 && !b.until.IsZero() && !time.Now().Before(b.until) {
+		b.left = 0
+	}
+	return b.left <= 0
+}
+
+const noLimit = int(^uint(0) >> 1)
+
+// begin starts a collection of a generation and the younger ones. The Space is
+// locked.
+func (c *collector) begin(gen int, sliced bool) *cycle {
+	o := &cycle{gen: gen, sliced: sliced, work: &c.heads[listYoungWork], white: &c.heads[listYoungWhite], bit: gcYoung}
+	if sliced {
+		o.work, o.white, o.bit = &c.heads[listOldWork], &c.heads[listOldWhite], gcOld
+		c.old = o
+	} else {
+		c.young = o
+	}
+	if gen < oldest {
+		c.gen[gen+1].count++
+	}
+	for i := range gen + 1 {
+		c.gen[i].count = 0
+		o.work.take(&c.heads[i])
+	}
+	if gen == oldest {
+		c.pendingN = 0
+		c.s.clearFreeLists()
+	}
+	o.cursor = o.work.next
+	return o
+}
+
+// advance works until the budget is spent or user code is to be called: then calls
+// is not empty. The Space is locked.
+func (c *collector) advance(o *cycle, b *budget) {
+	for o.phase != finished && b.left > 0 && len(o.calls) == 0 {
+		switch o.phase {
+		case counting:
+			o.count(b)
+		case subtracting:
+			o.subtract(b)
+		case marking:
+			o.mark(b, c)
+		case clearing:
+			o.clearWeak(b, c.s)
+		case finalizing:
+			o.finalize(b, c.s)
+		case cutting:
+			o.cut(b, c.s)
+		case freeing:
+			o.free(b, c.s)
+		}
+	}
+}
+
+// to enters the next phase, on a list.
+func (o *cycle) to(p phase, list *gcHead) {
+	o.phase = p
+	o.cursor = list.next
+}
+
+func (o *cycle) count(b *budget) {
+	list := o.work
+	g := o.cursor.gc()
+	for ; g != list; g = g.next.gc() {
+		g.flags = g.flags&^gcCycle | o.bit
+		if g.refs = atomic.LoadInt32(&g.object().refs); g.refs == 0 {
+			g.flags |= gcTouched // its last owner waits for the lock, to bury it
+		}
+		if b.spend(1) {
+			o.cursor = g.next
+			return
+		}
+	}
+	o.to(subtracting, list)
+}
+
+func (o *cycle) subtract(b *budget) {
+	list, bit := o.work, o.bit
+	g := o.cursor.gc()
+	for ; g != list; g = g.next.gc() {
+		c := childrenOf(g.object())
+		n := c.left
+		for c.left > 0 {
+			var x *header
+			if x, c = c.next(); x != nil && x.typ >= firstContainer {
+				if y := gcOf(x); y.flags&bit != 0 {
+					y.refs--
+				}
+			}
+		}
+		if b.spend(n + 1) {
+			o.cursor = g.next
+			return
+		}
+	}
+	o.to(marking, list)
+}
+
+func (o *cycle) mark(b *budget, c *collector) {
+	list, bit := o.work, o.bit
+	for g := o.cursor.gc(); g != list; {
+		if g.refs <= 0 && g.flags&gcTouched == 0 {
+			next := g.next.gc()
+			g.unlink()
+			o.white.push(g)
+			g.flags |= gcWhite
+			g = next
+			o.cursor.setGC(g)
+			if b.spend(1) {
+				return
+			}
+			continue
+		}
+		o.cursor.setGC(g) // what is revived goes behind it
+		k := childrenOf(g.object())
+		n := k.left
+		for k.left > 0 {
+			var x *header
+			if x, k = k.next(); x != nil && x.typ >= firstContainer {
+				if y := gcOf(x); y.flags&bit != 0 {
+					if y.flags&gcWhite != 0 {
+						o.revive(y)
+					} else if y.refs <= 0 {
+						y.refs = 1
+					}
+				}
+			}
+		}
+		g.flags &^= gcCycle
+		g = g.next.gc()
+		o.cursor.setGC(g)
+		if b.spend(n + 1) {
+			return
+		}
+	}
+	o.survive(c)
+	switch {
+	case o.white.empty():
+		o.phase = finished
+	case o.second || !o.sliced && !c.s.hasCallbacks(o.white):
+		o.to(cutting, o.white)
+	default:
+		o.to(clearing, o.white)
+	}
+}
+
+// survive gives what was marked to the next generation.
+func (o *cycle) survive(c *collector) {
+	n := 0
+	if o.gen >= oldest-1 {
+		n = o.work.size()
+	}
+	switch o.gen {
+	case oldest:
+		o.reached += n
+	case oldest - 1:
+		c.pendingN += n
+	}
+	if o.second {
+		c.gen[o.gen].Resurrected += o.work.size()
+	}
+	c.heads[min(o.gen+1, oldest)].take(o.work)
+}
+
+// hasCallbacks reports whether white objects have finalisers or weak references.
+func (s *Space) hasCallbacks(white *gcHead) bool {
+	for g := white.next.gc(); g != white; g = g.next.gc() {
+		if g.flags&gcWeak != 0 || s.wantsFinalizer(g) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Space) wantsFinalizer(g *gcHead) bool {
+	h := g.object()
+	return h.typ >= typeUser && g.flags&gcFinalized == 0 && typeOf(h).finalize != nil
+}
+
+func (o *cycle) clearWeak(b *budget, s *Space) {
+	for g := o.cursor.gc(); g != o.white; g = g.next.gc() {
+		if g.flags&gcWeak != 0 {
+			s.clearWeak(g.object())
+		}
+		if b.spend(1) {
+			o.cursor = g.next
+			return
+		}
+	}
+	o.calls, s.pending = s.pending, nil
+	o.to(finalizing, o.white)
+}
+
+// finalize collects the finalisers to be called, each with a reference to its object.
+func (o *cycle) finalize(b *budget, s *Space) {
+	for g := o.cursor.gc(); g != o.white; g = g.next.gc() {
+		if s.wantsFinalizer(g) {
+			g.flags |= gcFinalized
+			incref(g.object())
+			o.calls = append(o.calls, callback{obj: g.object()})
+		}
+		if b.spend(1) {
+			o.cursor = g.next
+			return
+		}
+	}
+	// The calls, if any, come before the second count.
+	o.second = true
+	o.work.take(o.white)
+	o.to(counting, o.work)
+}
+
+func (o *cycle) cut(b *budget, s *Space) {
+	bit := o.bit | gcWhite
+	for g := o.cursor.gc(); g != o.white; g = g.next.gc() {
+		c := childrenOf(g.object())
+		n := c.left
+		for c.left > 0 {
+			var x *header
+			if x, c = c.next(); x == nil || x.typ >= firstContainer && gcOf(x).flags&bit == bit {
+				continue
+			}
+			s.lose(x)
+		}
+		if b.spend(n + 1) {
+			o.cursor = g.next
+			return
+		}
+	}
+	o.to(freeing, o.white)
+}
+
+func (o *cycle) free(b *budget, s *Space) {
+	for !o.white.empty() {
+		g := o.white.next.gc()
+		g.unlink()
+		h := g.object()
+		h.refs = 0
+		if g.flags&gcWeak != 0 {
+			s.clearWeak(h) // a finaliser made it
+		}
+		s.freeContainer(h)
+		o.collected++
+		if b.spend(1) {
+			return
+		}
+	}
+	o.phase = finished
+}
+
+// run advances a collection by a budget, calls user code between locks, and reports
+// whether the collection is finished. It is called unlocked, with busy set, which it
+// ends.
+func (c *collector) run(o *cycle, b *budget) bool {
+	s := c.s
+	start, most := time.Now(), b.left
+	for {
+		s.lock()
+		c.advance(o, b)
+		calls := o.calls
+		o.calls = nil
+		if len(calls) == 0 {
+			break
+		}
+		s.unlock()
+		s.runAll(calls)
+	}
+	spent := time.Since(start)
+	o.time += spent
+	if o.sliced {
+		c.increment.Slices++
+		c.increment.Longest = max(c.increment.Longest, spent)
+		c.increment.MostObjects = max(c.increment.MostObjects, most-b.left)
+	}
+	done := o.phase == finished
+	if done {
+		c.finish(o)
+	}
+	c.busy = false
+	s.unlock()
+	return done
+}
+
+// finish books a collection.
+func (c *collector) finish(o *cycle) {
+	g := &c.gen[o.gen]
+	g.Collections++
+	g.Collected += o.collected
+	g.Time += o.time
+	if o.gen == oldest {
+		c.totalN = o.reached
+	}
+	if o.sliced {
+		c.increment.Collections++
+		c.old = nil
+		return
+	}
+	g.Longest = max(g.Longest, o.time)
+	c.young = nil
+}
+
+// collectDue is called after an allocation that reached the threshold, unlocked.
+func (s *Space) collectDue() {
+	c := &s.gc
+	s.lock()
+	if !c.due() {
+		s.unlock()
+		return
+	}
+	gen := -1
+	for i := oldest; i >= 0 && gen < 0; i-- {
+		if c.gen[i].count > c.gen[i].threshold && (i < oldest || c.pendingN >= c.totalN/4) {
+			gen = i
+		}
+	}
+	c.busy = true
+	if !c.slice.enabled() {
+		o := c.begin(gen, false)
+		s.unlock()
+		c.run(o, &budget{left: noLimit})
+		return
+	}
+	// The young go at once, and some of the old.
+	if gen == oldest && c.old == nil {
+		c.begin(oldest, true)
+	} else {
+		o := c.begin(min(gen, oldest-1), false)
+		s.unlock()
+		c.run(o, &budget{left: noLimit})
+		s.lock()
+		c.busy = true
+	}
+	o := c.old
+	if o == nil {
+		c.busy = false
+		s.unlock()
+		return
+	}
+	s.unlock()
+	c.run(o, c.sliceBudget())
+}
+
+// sliceBudget is the budget of a slice.
+func (c *collector) sliceBudget() *budget {
+	b := &budget{left: noLimit}
+	if c.slice.Objects > 0 {
+		b.left = c.slice.Objects
+	}
+	if c.slice.Time > 0 {
+		b.until = time.Now().Add(c.slice.Time)
+	}
+	return b
+}
+
+// Collect collects a generation, 0 to 2, and the younger ones, and returns how many
+// objects were freed; 2 is a full collection, which also empties the free lists. It
+// finishes a collection in slices first. While another collection is under way,
+// as when a finaliser calls it, it does nothing.
+func (s *Space) Collect(generation int) (int, error) {
+	if generation < 0 || generation > oldest {
+		return 0, fmt.Errorf("unsafeobj: Collect: generation %d, want 0 to %d", generation, oldest)
+	}
+	if err := s.enter(); err != nil {
+		return 0, err
+	}
+	c := &s.gc
+	if c.busy {
+		s.unlock()
+		return 0, nil
+	}
+	c.busy = true
+	freed := 0
+	if o := c.old; o != nil && generation == oldest {
+		s.unlock()
+		c.run(o, &budget{left: noLimit})
+		freed = o.collected
+		s.lock()
+		c.busy = true
+	}
+	o := c.begin(generation, false)
+	s.unlock()
+	c.run(o, &budget{left: noLimit})
+	return freed + o.collected, nil
+}
+
+// CollectSlice does one slice of a collection of the oldest generation, as allocation
+// does by itself, and reports whether the collection is finished: for a program that
+// knows when it is idle. Without SpaceOptions.Incremental it is a full collection.
+func (s *Space) CollectSlice() (done bool, err error) {
+	if !s.gc.slice.enabled() {
+		_, err := s.Collect(oldest)
+		return true, err
+	}
+	if err := s.enter(); err != nil {
+		return false, err
+	}
+	c := &s.gc
+	if c.busy {
+		s.unlock()
+		return false, nil
+	}
+	c.busy = true
+	o := c.old
+	if o == nil {
+		o = c.begin(oldest, true)
+	}
+	s.unlock()
+	return c.run(o, c.sliceBudget()), nil
+}
+
+// Disable stops collections that come by themselves. Counts still free what they can.
+func (s *Space) Disable() { s.setOff(true) }
+
+// Enable allows collections to come by themselves, as they do at first.
+func (s *Space) Enable() { s.setOff(false) }
+
+func (s *Space) setOff(off bool) {
+	s.lock()
+	s.gc.off = off
+	s.unlock()
+}
+
+// SetThreshold sets when collections come by themselves: one of generation 0 when
+// so many more containers were made than freed, and one of 1 and of 2 after so many
+// of the generation below; one of 2 moreover only when a quarter has come to it.
+// At first they are 700, 10 and 10.
+func (s *Space) SetThreshold(g0, g1, g2 int) {
+	s.lock()
+	for i, n := range [generations]int{g0, g1, g2} {
+		s.gc.gen[i].threshold = n
+	}
+	s.unlock()
+}
+
+// Freeze takes all containers out of the collector's sight until Unfreeze: what a
+// program has loaded and keeps for ever.
+func (s *Space) Freeze() {
+	s.lock()
+	for i := range s.gc.gen {
+		s.gc.heads[listFrozen].take(&s.gc.heads[i])
+		s.gc.gen[i].count = 0
+	}
+	s.unlock()
+}
+
+// Unfreeze puts what Freeze took out into the oldest generation.
+func (s *Space) Unfreeze() {
+	s.lock()
+	s.gc.heads[oldest].take(&s.gc.heads[listFrozen])
+	s.unlock()
+}

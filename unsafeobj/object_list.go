@@ -1,0 +1,424 @@
+package unsafeobj
+
+import (
+	"iter"
+	"math"
+	"unsafe"
+)
+
+// tupleObject has its items behind it.
+type tupleObject struct {
+	header
+	n int
+}
+
+const tupleBytes = unsafe.Sizeof(tupleObject{})
+
+// emptyTuple is the one tuple without items, immortal.
+var emptyTuple = struct {
+	gcHead
+	tupleObject
+}{tupleObject: tupleObject{header: header{refs: immortal, typ: typeTuple}}}
+
+func tupleOf(h *header) *tupleObject { return (*tupleObject)(unsafe.Pointer(h)) }
+
+func (t *tupleObject) item(i int) *link {
+	return (*link)(unsafe.Add(unsafe.Pointer(t), tupleBytes+uintptr(i)*ptrBytes))
+}
+
+// Tuple is a handle on a tuple: items that cannot be replaced.
+type Tuple struct{ object }
+
+func (Tuple) accepts(h *header) bool { return h.typ == typeTuple }
+
+// Tuple returns a tuple of items, which are borrowed. The caller owns it.
+func (s *Space) Tuple(items ...Object) (Ref[Tuple], error) {
+	if len(items) == 0 {
+		return refTo[Tuple](&emptyTuple.header), nil
+	}
+	if err := s.admit(items); err != nil {
+		return Ref[Tuple]{}, err
+	}
+	if err := s.enter(); err != nil {
+		return Ref[Tuple]{}, err
+	}
+	h, err := s.newTuple(len(items))
+	if err == nil {
+		t := tupleOf(h)
+		for i, x := range items {
+			incref(at(x.addr))
+			t.item(i).set(at(x.addr))
+		}
+		s.track(h)
+	}
+	s.leave()
+	return refTo[Tuple](h), err
+}
+
+// newTuple makes a tuple whose items are to be set; it is not yet tracked.
+func (s *Space) newTuple(n int) (*header, error) {
+	var f *freeList
+	if n <= maxFreeTuple {
+		f = &s.tuples[n]
+	}
+	h, err := s.newContainer(typeTuple, gcBytes+tupleBytes+uintptr(n)*ptrBytes, f)
+	if err == nil {
+		tupleOf(h).n = n
+	}
+	return h, err
+}
+
+// admit checks objects that are to be put into one of s.
+func (s *Space) admit(items []Object) error {
+	for _, x := range items {
+		if x.addr == 0 {
+			return ErrNoObject
+		}
+		if id := at(x.addr).space; id != s.id && id != 0 {
+			return ErrSpace
+		}
+	}
+	return nil
+}
+
+// Len returns the number of items.
+func (t Tuple) Len() int {
+	if t.addr == 0 {
+		return 0
+	}
+	return tupleOf(at(t.addr)).n
+}
+
+// Get returns item i, borrowed from the tuple.
+func (t Tuple) Get(i int) (Object, error) {
+	if t.addr == 0 {
+		return Object{}, ErrNoObject
+	}
+	o := tupleOf(at(t.addr))
+	if uint(i) >= uint(o.n) {
+		return Object{}, ErrIndex
+	}
+	return objectOf(o.item(i).object()), nil
+}
+
+// All returns the items, borrowed from the tuple.
+func (t Tuple) All() iter.Seq2[int, Object] {
+	return func(yield func(int, Object) bool) {
+		for i := range t.Len() {
+			if !yield(i, objectOf(tupleOf(at(t.addr)).item(i).object())) {
+				return
+			}
+		}
+	}
+}
+
+type listObject struct {
+	header
+	items link // block of cap links
+	n     uint32
+	cap   uint32
+}
+
+func listOf(h *header) *listObject { return (*listObject)(unsafe.Pointer(h)) }
+
+func (l *listObject) item(i uint32) *link {
+	return (*link)(unsafe.Add(l.items.ptr(), uintptr(i)*ptrBytes))
+}
+
+// List is a handle on a list. Its items are its own references.
+type List struct{ object }
+
+func (List) accepts(h *header) bool { return h.typ == typeList }
+
+// List returns a list of items, which are borrowed. The caller owns it.
+func (s *Space) List(items ...Object) (Ref[List], error) {
+	if err := s.admit(items); err != nil {
+		return Ref[List]{}, err
+	}
+	if err := s.enter(); err != nil {
+		return Ref[List]{}, err
+	}
+	h, err := s.newList(len(items))
+	if err == nil {
+		l := listOf(h)
+		for i, x := range items {
+			incref(at(x.addr))
+			l.item(uint32(i)).set(at(x.addr))
+		}
+		l.n = uint32(len(items))
+		s.track(h)
+	}
+	s.leave()
+	return refTo[List](h), err
+}
+
+// newList makes an empty list with room for n items, not yet tracked.
+func (s *Space) newList(n int) (*header, error) {
+	if uint64(n) > math.MaxUint32 {
+		return nil, ErrTooLong
+	}
+	h, err := s.newContainer(typeList, gcBytes+unsafe.Sizeof(listObject{}), &s.lists)
+	if err != nil {
+		return nil, err
+	}
+	l := listOf(h)
+	l.items, l.n, l.cap = 0, 0, 0
+	if n > 0 {
+		p, err := s.alloc(uintptr(n) * ptrBytes)
+		if err != nil {
+			s.free(unsafe.Pointer(gcOf(h)))
+			return nil, err
+		}
+		l.items, l.cap = link(uintptr(p)), uint32(n)
+	}
+	return h, nil
+}
+
+// largeList is the number of items from which a list that grows doubles. To move its
+// items costs a page fault for each page, and what it does not touch yet costs none.
+const largeList = 64 << 10
+
+// resize changes the capacity for n items, as CPython does: with an eighth more, and
+// less only when half is unused.
+func (s *Space) resize(l *listObject, n uint64) error {
+	if n <= uint64(l.cap) && n >= uint64(l.cap)/2 {
+		return nil
+	}
+	c := (n + n>>3 + 6) &^ 3
+	switch {
+	case n == 0:
+		c = 0
+	case n > math.MaxUint32:
+		return ErrTooLong
+	case n >= largeList && n > uint64(l.cap):
+		c = n * 2
+	}
+	c = min(c, math.MaxUint32)
+	old := l.items.ptr()
+	if c == 0 {
+		l.items, l.cap = 0, 0
+		if old != nil {
+			s.free(old)
+		}
+		return nil
+	}
+	var p unsafe.Pointer
+	var err error
+	switch size := int(c) * int(ptrBytes); {
+	case old == nil:
+		p, err = s.alloc(uintptr(size))
+	case s.heap != nil:
+		p, err = s.heap.UnsafeRealloc(old, size)
+	default:
+		p, err = s.mem.UnsafeRealloc(old, size)
+	}
+	if err != nil {
+		return err
+	}
+	l.items, l.cap = link(uintptr(p)), uint32(c)
+	return nil
+}
+
+// Append adds v, borrowed, at the end.
+func (l List) Append(v Object) error {
+	if l.addr == 0 || v.addr == 0 {
+		return ErrNoObject
+	}
+	h, x := at(l.addr), at(v.addr)
+	if !sameSpace(h, x) {
+		return ErrSpace
+	}
+	if o := listOf(h); h.space > 0 && o.n < o.cap && x.typ < firstContainer {
+		incref(x)
+		o.item(o.n).set(x)
+		o.n++
+		return nil
+	}
+	return l.insert(h, x, math.MaxInt)
+}
+
+// Insert adds v, borrowed, before item i. As in Python i counts from the end if it
+// is negative, and stands for the end that it is beyond.
+func (l List) Insert(i int, v Object) error {
+	if l.addr == 0 || v.addr == 0 {
+		return ErrNoObject
+	}
+	h, x := at(l.addr), at(v.addr)
+	if !sameSpace(h, x) {
+		return ErrSpace
+	}
+	return l.insert(h, x, i)
+}
+
+func (List) insert(h, x *header, i int) error {
+	s := spaceOf(h)
+	s.lock()
+	o := listOf(h)
+	err := s.resize(o, uint64(o.n)+1)
+	if err == nil {
+		n := int(o.n)
+		if i < 0 {
+			i = max(i+n, 0)
+		}
+		i = min(i, n)
+		items := unsafe.Slice((*link)(o.items.ptr()), n+1)
+		copy(items[i+1:], items[i:])
+		s.hold(x)
+		items[i].set(x)
+		o.n++
+	}
+	s.unlock()
+	return err
+}
+
+// Len returns the number of items.
+func (l List) Len() int {
+	if l.addr == 0 {
+		return 0
+	}
+	h := at(l.addr)
+	s := rlockOf(h)
+	n := int(listOf(h).n)
+	runlockOf(s)
+	return n
+}
+
+// Get returns a new reference to item i.
+func (l List) Get(i int) (AnyRef, error) {
+	if l.addr == 0 {
+		return AnyRef{}, ErrNoObject
+	}
+	h := at(l.addr)
+	s := rlockOf(h)
+	o := listOf(h)
+	if uint(i) >= uint(o.n) {
+		runlockOf(s)
+		return AnyRef{}, ErrIndex
+	}
+	x := o.item(uint32(i)).object()
+	incref(x)
+	runlockOf(s)
+	return refTo[Object](x), nil
+}
+
+// Set replaces item i by v, borrowed.
+func (l List) Set(i int, v Object) error {
+	if l.addr == 0 || v.addr == 0 {
+		return ErrNoObject
+	}
+	h, x := at(l.addr), at(v.addr)
+	if !sameSpace(h, x) {
+		return ErrSpace
+	}
+	s := spaceOf(h)
+	s.lock()
+	o := listOf(h)
+	if uint(i) >= uint(o.n) {
+		s.unlock()
+		return ErrIndex
+	}
+	p := o.item(uint32(i))
+	old := p.object()
+	s.hold(x)
+	p.set(x)
+	s.lose(old)
+	s.unlock()
+	return nil
+}
+
+// Pop takes item i out of the list; -1 is the last one. The caller owns it.
+func (l List) Pop(i int) (AnyRef, error) {
+	if l.addr == 0 {
+		return AnyRef{}, ErrNoObject
+	}
+	h := at(l.addr)
+	s := spaceOf(h)
+	s.lock()
+	o := listOf(h)
+	n := int(o.n)
+	if i == -1 {
+		i = n - 1
+	}
+	if uint(i) >= uint(n) {
+		s.unlock()
+		return AnyRef{}, ErrIndex
+	}
+	items := unsafe.Slice((*link)(o.items.ptr()), n)
+	x := items[i].object()
+	if x.typ >= firstContainer {
+		s.gc.shade(x)
+	}
+	copy(items[i:], items[i+1:])
+	o.n--
+	s.shrink(o)
+	s.unlock()
+	return refTo[Object](x), nil
+}
+
+// Delete removes the items from i to before j.
+func (l List) Delete(i, j int) error {
+	if l.addr == 0 {
+		return ErrNoObject
+	}
+	h := at(l.addr)
+	s := spaceOf(h)
+	s.lock()
+	o := listOf(h)
+	n := int(o.n)
+	if i < 0 || j < i || j > n {
+		s.unlock()
+		return ErrIndex
+	}
+	if i < j {
+		// The list is as it will be before the first of them dies.
+		items := unsafe.Slice((*link)(o.items.ptr()), n)
+		dead := append([]link(nil), items[i:j]...)
+		copy(items[i:], items[j:])
+		o.n = uint32(n - (j - i))
+		s.shrink(o)
+		for k := range dead {
+			s.lose(dead[k].object())
+		}
+	}
+	s.unlock()
+	return nil
+}
+
+// shrink gives back capacity that is no longer used. If there is no memory to do it
+// in, the list stays large.
+func (s *Space) shrink(l *listObject) { _ = s.resize(l, uint64(l.n)) }
+
+// Contains reports whether an item is v, borrowed, or equal to it.
+func (l List) Contains(v Object) (bool, error) {
+	if l.addr == 0 || v.addr == 0 {
+		return false, ErrNoObject
+	}
+	h := at(l.addr)
+	s := rlockOf(h)
+	defer runlockOf(s)
+	o := listOf(h)
+	for i := range o.n {
+		if same, err := equalItems(o.item(i).object(), at(v.addr), 0); same || err != nil {
+			return same, err
+		}
+	}
+	return false, nil
+}
+
+// All returns the items. Each is borrowed for its round of the loop, in which the
+// list may change; the loop ends at the length that it has then.
+func (l List) All() iter.Seq2[int, Object] {
+	return func(yield func(int, Object) bool) {
+		for i := 0; ; i++ {
+			x, err := l.Get(i)
+			if err != nil {
+				return
+			}
+			more := yield(i, x.Object())
+			x.Release()
+			if !more {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,708 @@
+package unsafeobj
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/pymalloc"
+)
+
+// Space is a private heap of objects, with its own allocator and collector.
+//
+// An owned Space, the default, is used by one goroutine at a time, together with
+// all its objects; its counts are plain numbers. A shared Space
+// ([SpaceOptions.Shared]) and its objects may be used by any goroutines at once:
+// counts are atomic, objects that cannot change need no lock, and lists, dicts,
+// sets, Fields, weak references and the collector are guarded by one lock for the
+// Space, which reading takes shared. What several goroutines write to at a high
+// rate is best spread over several Spaces.
+//
+// Finalisers and callbacks run after the operation that caused them, outside the
+// lock, in a goroutine that was using the Space; they may do everything.
+//
+// A Space must be closed: the process knows it by number, so it is not garbage.
+type Space struct {
+	id     int16 // as in headers: negative if shared
+	shared bool
+	debug  bool
+	closed bool
+
+	heap *pymalloc.Heap // of an owned Space
+	mem  *pymalloc.Allocator
+	mu   sync.RWMutex // of a shared one
+
+	ints, floats       freeList
+	lists, dicts, sets freeList
+	tuples             [maxFreeTuple + 1]freeList // by length
+	instances          []*freeList                // by typeID-typeUser
+
+	leaves  [leafStripes]leafCount // blocks of objects without a collector header
+	trash   link                   // dead containers, through gcHead.next
+	drains  bool                   // somebody is emptying trash
+	dying   []link                 // in a Debug space, a ring of the blocks that died last
+	oldest  int
+	pending []callback
+	runs    bool // somebody runs pending, in an owned Space
+
+	gc       collector
+	interned tableObject // the Intern'ed strings, which it does not count
+	weak     map[uintptr][]*weakRef
+
+	report   func(error)
+	failures []error // that nobody was told
+	failLock sync.Mutex
+}
+
+// SpaceOptions shape a Space. The zero value is what most programs want.
+type SpaceOptions struct {
+	// Shared lets any goroutines use the Space at once.
+	Shared bool
+	// Debug keeps the blocks of the last 4096 dead objects out of use, so that a
+	// reference that is used once too often is noticed, and reported with its type.
+	Debug bool
+	// Incremental makes automatic collections of the oldest generation work in
+	// slices. Its zero value has each done at once.
+	Incremental SliceLimit
+	// Memory are the options of the Space's allocator: the size of its arenas, a
+	// limit.
+	Memory pymalloc.Options
+	// Report is called with what has no caller to return it to: a *CallbackError or
+	// a *CountError. It must not use the Space. If it is nil, the first of these
+	// errors are in that of Close.
+	Report func(error)
+}
+
+// CPython's bounds of the free lists; ints have one since 3.14.
+const (
+	maxFreeInts   = 100
+	maxFreeFloats = 100
+	maxFreeTuple  = 20   // length
+	maxFreeTuples = 2000 // of each length
+	maxFreeLists  = 80
+	maxFreeDicts  = 80
+	maxFreeSets   = 80
+)
+
+const (
+	quarantined  = 4096
+	maxFailures  = 16
+	leafStripes  = 16
+	spaceChunk   = 256
+	maxSpaces    = 1 << 15
+	stripeShift  = 14 // a pool is of one P, so its blocks are mostly counted there
+	cacheLine    = 64
+	leafKindsLen = int(firstContainer)
+)
+
+// leafCount counts blocks by type. Only a shared Space uses more than the first.
+type leafCount struct {
+	n [leafKindsLen]atomic.Int64
+	_ [cacheLine]byte
+}
+
+// spaces are those of the process by number, which is never 0.
+var (
+	spaces     [maxSpaces / spaceChunk]atomic.Pointer[[spaceChunk]atomic.Pointer[Space]]
+	spacesLock sync.Mutex
+)
+
+func spaceByID(id int16) *Space {
+	if id < 0 {
+		id = -id
+	}
+	return spaces[uint16(id)/spaceChunk].Load()[id%spaceChunk].Load()
+}
+
+func spaceOf(h *header) *Space { return spaceByID(h.space) }
+
+// NewSpace makes a Space. Any goroutine may call it.
+func NewSpace(o SpaceOptions) (*Space, error) {
+	if err := o.Incremental.check(); err != nil {
+		return nil, err
+	}
+	mem, err := pymalloc.NewAllocator(o.Memory)
+	if err != nil {
+		return nil, err
+	}
+	s := &Space{shared: o.Shared, debug: o.Debug, mem: mem, report: o.Report, weak: map[uintptr][]*weakRef{}}
+	if !s.shared {
+		s.heap = mem.AcquireHeap()
+	}
+	if err := s.gc.init(s, o.Incremental); err != nil {
+		return nil, errors.Join(err, mem.Close())
+	}
+	s.interned.typ = typeSet
+	s.setBounds()
+	if s.debug {
+		s.dying = make([]link, quarantined)
+	}
+	if err := s.enlist(); err != nil {
+		return nil, errors.Join(err, mem.Close())
+	}
+	return s, nil
+}
+
+// setBounds gives the free lists their bounds, which are 0 where objects are not to
+// be used again at once, or not by one goroutine.
+func (s *Space) setBounds() {
+	if s.shared || s.debug {
+		return
+	}
+	s.ints.max, s.floats.max = maxFreeInts, maxFreeFloats
+	s.lists.max, s.dicts.max, s.sets.max = maxFreeLists, maxFreeDicts, maxFreeSets
+	for i := range s.tuples {
+		s.tuples[i].max = maxFreeTuples
+	}
+}
+
+// enlist gives s a number that no Space has.
+func (s *Space) enlist() error {
+	spacesLock.Lock()
+	defer spacesLock.Unlock()
+	for c := range spaces {
+		chunk := spaces[c].Load()
+		if chunk == nil {
+			chunk = new([spaceChunk]atomic.Pointer[Space])
+			spaces[c].Store(chunk)
+		}
+		for i := range chunk {
+			if id := c*spaceChunk + i; id > 0 && chunk[i].Load() == nil {
+				s.id = int16(id)
+				if s.shared {
+					s.id = -s.id
+				}
+				chunk[i].Store(s)
+				return nil
+			}
+		}
+	}
+	return ErrSpaces
+}
+
+// Close frees all objects that are left, without finalising them, and gives the
+// memory back. If there were any it returns a [LeakError], joined with the errors
+// that could not be reported. References into the Space must not be used any more.
+// Nobody else may use the Space meanwhile.
+func (s *Space) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	s.closed = true
+	errs := s.failures
+	if left := s.census(); len(left) > 0 {
+		errs = append(errs, &LeakError{Objects: left})
+	}
+	for _, refs := range s.weak {
+		for _, w := range refs {
+			w.addr.Store(0)
+		}
+	}
+	s.deallocAll()
+	for _, f := range s.freeLists() {
+		*f = freeList{}
+	}
+	s.instances, s.weak, s.pending, s.dying = nil, nil, nil, nil
+	spacesLock.Lock()
+	spaces[max(s.id, -s.id)/spaceChunk].Load()[max(s.id, -s.id)%spaceChunk].Store(nil)
+	spacesLock.Unlock()
+	if s.heap != nil {
+		s.heap.Release()
+	}
+	return errors.Join(append(errs, s.mem.Close())...)
+}
+
+// census counts the live objects by type.
+func (s *Space) census() map[string]int {
+	all := *types.Load()
+	left := map[string]int{}
+	add := func(t typeID, n int) {
+		if n != 0 {
+			left[all[t].name] += n
+		}
+	}
+	for t := range firstContainer {
+		add(t, s.liveLeaves(t))
+	}
+	s.gc.each(func(h *header) { add(h.typ, 1) })
+	return left
+}
+
+// liveLeaves counts the objects of a type that has no collector header.
+func (s *Space) liveLeaves(t typeID) int {
+	var n int64
+	for i := range s.leaves {
+		n += s.leaves[i].n[t].Load()
+	}
+	switch t {
+	case typeInt:
+		n -= int64(s.ints.n)
+	case typeFloat:
+		n -= int64(s.floats.n)
+	}
+	return int(n)
+}
+
+// deallocAll calls the Dealloc of what is left.
+func (s *Space) deallocAll() {
+	s.gc.each(func(h *header) {
+		if h.typ >= typeUser {
+			s.deallocPayload(h)
+		}
+	})
+}
+
+// SpaceStats are figures of a Space.
+type SpaceStats struct {
+	Objects     map[string]int // live objects by type's name
+	Generations [3]GenerationStats
+	Frozen      int // objects that Freeze took out
+	Incremental IncrementalStats
+	Interned    int // strings
+	Memory      pymalloc.Stats
+}
+
+// Stats returns figures: it walks over all containers. Any goroutine may call it
+// if the Space is shared.
+func (s *Space) Stats() SpaceStats {
+	s.lock()
+	defer s.unlock()
+	if s.closed {
+		return SpaceStats{}
+	}
+	st := SpaceStats{Objects: s.census(), Interned: s.interned.n, Memory: s.mem.Stats()}
+	s.gc.stats(&st)
+	return st
+}
+
+// Trim empties the free lists and gives free memory back to the system now.
+func (s *Space) Trim() error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	s.clearFreeLists()
+	s.leave()
+	return s.mem.Trim()
+}
+
+// The brackets of an operation. enter and leave are those of constructors; lock and
+// unlock those of changes, rlock and runlock those of what only reads. In an owned
+// Space they are next to nothing.
+
+func (s *Space) lock() {
+	if s.shared {
+		s.mu.Lock()
+	}
+}
+
+func (s *Space) unlock() {
+	if s.shared || len(s.pending) > 0 {
+		s.unlockSlow()
+	}
+}
+
+// enter is lock, unless the Space is closed.
+func (s *Space) enter() error {
+	s.lock()
+	if s.closed {
+		if s.shared {
+			s.mu.Unlock()
+		}
+		return ErrClosed
+	}
+	return nil
+}
+
+// leave is unlock, and collects when it is time.
+func (s *Space) leave() {
+	due := s.gc.due()
+	s.unlock()
+	if due {
+		s.collectDue()
+	}
+}
+
+func (s *Space) rlock() {
+	if s.shared {
+		s.mu.RLock()
+	}
+}
+
+func (s *Space) runlock() {
+	if s.shared {
+		s.mu.RUnlock()
+	}
+}
+
+// rlockOf locks the object's Space for reading, if it is shared, and returns it
+// then.
+func rlockOf(h *header) *Space {
+	if h.space >= 0 {
+		return nil
+	}
+	s := spaceOf(h)
+	s.mu.RLock()
+	return s
+}
+
+// runlockOf ends rlockOf.
+func runlockOf(s *Space) {
+	if s != nil {
+		s.mu.RUnlock()
+	}
+}
+
+// callback is a call of user code that waits for the end of the operation.
+type callback struct {
+	weak func()  // of a weak reference,
+	obj  *header // or an object to be finalised, with a reference to it
+	name string  // type
+}
+
+func (s *Space) unlockSlow() {
+	todo := s.pending
+	if s.shared {
+		s.pending = nil
+		s.mu.Unlock()
+		s.runAll(todo)
+		return
+	}
+	s.settle()
+}
+
+// settle runs what is pending in an owned Space. What becomes pending meanwhile is
+// run by the one call that is under way.
+func (s *Space) settle() {
+	if len(s.pending) == 0 || s.runs {
+		return
+	}
+	s.runs = true
+	for len(s.pending) > 0 {
+		todo := s.pending
+		s.pending = nil
+		s.runAll(todo)
+	}
+	s.runs = false
+}
+
+func (s *Space) runAll(todo []callback) {
+	for _, c := range todo {
+		if c.obj == nil {
+			s.guard("weak reference's callback", c.name, c.weak)
+			continue
+		}
+		s.finalize(c.obj)
+		decref(c.obj)
+	}
+}
+
+// finalize calls an object's finaliser.
+func (s *Space) finalize(h *header) {
+	t := typeOf(h)
+	s.guard("finalizer", t.name, func() { t.finalize(objectOf(h)) })
+}
+
+// guard calls user code, and reports its panic.
+func (s *Space) guard(what, typ string, f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.tell(&CallbackError{Type: typ, What: what, Value: v, Stack: debug.Stack()})
+		}
+	}()
+	f()
+}
+
+// tell reports an error that has no caller.
+func (s *Space) tell(err error) {
+	if s.report != nil {
+		s.report(err)
+		return
+	}
+	s.failLock.Lock()
+	defer s.failLock.Unlock()
+	if len(s.failures) < maxFailures {
+		s.failures = append(s.failures, err)
+	}
+}
+
+// freeList keeps dead objects of one size, through the word after the header.
+// Their blocks count as allocated.
+type freeList struct {
+	head   link
+	n, max int
+}
+
+func nextFree(h *header) *link { return (*link)(unsafe.Add(unsafe.Pointer(h), headerBytes)) }
+
+func (f *freeList) pop() *header {
+	h := f.head.object()
+	if h != nil {
+		f.head = *nextFree(h)
+		f.n--
+	}
+	return h
+}
+
+func (f *freeList) push(h *header) bool {
+	if f.n >= f.max {
+		return false
+	}
+	*nextFree(h) = f.head
+	f.head.set(h)
+	f.n++
+	return true
+}
+
+func (s *Space) freeLists() []*freeList {
+	all := []*freeList{&s.ints, &s.floats, &s.lists, &s.dicts, &s.sets}
+	for i := range s.tuples {
+		all = append(all, &s.tuples[i])
+	}
+	for _, f := range s.instances {
+		if f != nil {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// freeInstances returns the free list of a Class, nil if it has none.
+func (s *Space) freeInstances(t *Type) *freeList {
+	if t.free <= 0 || s.shared || s.debug {
+		return nil
+	}
+	i := int(t.id - typeUser)
+	if i >= len(s.instances) {
+		s.instances = append(s.instances, make([]*freeList, i+1-len(s.instances))...)
+	}
+	if s.instances[i] == nil {
+		s.instances[i] = &freeList{max: t.free}
+	}
+	return s.instances[i]
+}
+
+// clearFreeLists frees the blocks in the free lists, and those in quarantine.
+func (s *Space) clearFreeLists() {
+	for _, f := range s.freeLists() {
+		for h := f.pop(); h != nil; h = f.pop() {
+			s.retire(h)
+		}
+	}
+	for i := range s.dying {
+		if h := s.dying[i].object(); h != nil {
+			s.dying[i] = 0
+			s.freeBlock(h)
+		}
+	}
+}
+
+// alloc and free are the Space's memory.
+func (s *Space) alloc(n uintptr) (unsafe.Pointer, error) {
+	if s.heap != nil {
+		return s.heap.UnsafeMalloc(int(n))
+	}
+	return s.mem.UnsafeMalloc(int(n))
+}
+
+func (s *Space) free(p unsafe.Pointer) {
+	var err error
+	if s.heap != nil {
+		err = s.heap.UnsafeFree(p)
+	} else {
+		err = s.mem.UnsafeFree(p)
+	}
+	if err != nil {
+		s.tell(fmt.Errorf("unsafeobj: a dead object's block: %w", err))
+	}
+}
+
+// count counts a block of an object without a collector header.
+func (s *Space) count(h *header, t typeID, n int64) {
+	if !s.shared {
+		*(*int64)(unsafe.Pointer(&s.leaves[0].n[t])) += n // a store of sync/atomic would cost 5 ns
+		return
+	}
+	s.leaves[uintptr(unsafe.Pointer(h))>>stripeShift%leafStripes].n[t].Add(n)
+}
+
+// newLeaf makes an object without a collector header, with one reference. In a
+// shared Space it needs no lock.
+func (s *Space) newLeaf(t typeID, size uintptr) (*header, error) {
+	if s.closed {
+		return nil, ErrClosed
+	}
+	p, err := s.alloc(size)
+	if err != nil {
+		return nil, err
+	}
+	h := (*header)(p)
+	*h = header{refs: 1, typ: t, space: s.id}
+	s.count(h, t, 1)
+	return h, nil
+}
+
+// freeLeaf frees a dead object without a collector header. Where the Space is
+// shared it needs no lock, but for an interned string.
+func (s *Space) freeLeaf(h *header) {
+	switch h.typ {
+	case typeInt:
+		if s.ints.push(h) {
+			return
+		}
+	case typeFloat:
+		if s.floats.push(h) {
+			return
+		}
+	case typeString:
+		if isInterned(h) {
+			s.unintern(h)
+		}
+	}
+	s.retire(h)
+}
+
+// retire frees a dead object's block, or in a Debug space the one that died
+// quarantined objects ago.
+func (s *Space) retire(h *header) {
+	if h.typ < firstContainer {
+		s.count(h, h.typ, -1)
+	}
+	if s.debug {
+		s.failLock.Lock() // leaves of a shared Space die without its lock
+		old := s.dying[s.oldest].object()
+		s.dying[s.oldest].set(h)
+		s.oldest = (s.oldest + 1) % len(s.dying)
+		s.failLock.Unlock()
+		if h = old; h == nil {
+			return
+		}
+	}
+	s.freeBlock(h)
+}
+
+func (s *Space) freeBlock(h *header) {
+	if h.typ >= firstContainer {
+		s.free(unsafe.Pointer(gcOf(h)))
+		return
+	}
+	s.free(unsafe.Pointer(h))
+}
+
+// newContainer makes an object with a collector header and one reference, not yet
+// tracked. f may be nil.
+func (s *Space) newContainer(t typeID, size uintptr, f *freeList) (*header, error) {
+	var h *header
+	if f != nil {
+		h = f.pop()
+	}
+	if h == nil {
+		p, err := s.alloc(size)
+		if err != nil {
+			return nil, err
+		}
+		h = (*header)(unsafe.Add(p, gcBytes))
+	}
+	*gcOf(h) = gcHead{}
+	*h = header{refs: 1, typ: t, space: s.id}
+	return h, nil
+}
+
+// dead ends an object whose count is 0. A container waits in trash, so that a chain
+// of any length dies without recursion.
+func (s *Space) dead(h *header) {
+	if h.typ < firstContainer {
+		s.freeLeaf(h)
+		return
+	}
+	g := gcOf(h)
+	if h.typ >= typeUser && g.flags&gcFinalized == 0 {
+		if t := typeOf(h); t.finalize != nil {
+			g.flags |= gcFinalized
+			atomic.StoreInt32(&h.refs, 1)
+			s.pending = append(s.pending, callback{obj: h})
+			return
+		}
+	}
+	if g.flags&gcWeak != 0 {
+		s.clearWeak(h)
+	}
+	s.untrack(g)
+	g.next = s.trash
+	s.trash.setGC(g)
+	if s.drains {
+		return
+	}
+	s.drains = true
+	for g := s.trash.gc(); g != nil; g = s.trash.gc() {
+		s.trash = g.next
+		h := g.object()
+		for c := childrenOf(h); c.left > 0; {
+			var x *header
+			if x, c = c.next(); x != nil {
+				s.lose(x)
+			}
+		}
+		s.freeContainer(h)
+	}
+	s.drains = false
+}
+
+// freeContainer frees a dead container whose references are gone.
+func (s *Space) freeContainer(h *header) {
+	var f *freeList
+	switch h.typ {
+	case typeTuple:
+		if n := (*tupleObject)(unsafe.Pointer(h)).n; n <= maxFreeTuple {
+			f = &s.tuples[n]
+		}
+	case typeList:
+		if p := (*listObject)(unsafe.Pointer(h)).items.ptr(); p != nil {
+			s.free(p)
+		}
+		f = &s.lists
+	case typeDict, typeSet:
+		if p := (*tableObject)(unsafe.Pointer(h)).table.ptr(); p != nil {
+			s.free(p)
+		}
+		if f = &s.sets; h.typ == typeDict {
+			f = &s.dicts
+		}
+	default:
+		s.deallocPayload(h)
+		f = s.freeInstances(typeOf(h))
+	}
+	if f == nil || !f.push(h) {
+		s.retire(h)
+	}
+}
+
+// deallocPayload calls an instance's Dealloc.
+func (s *Space) deallocPayload(h *header) {
+	if t := typeOf(h); t.dealloc != nil {
+		s.guard("Dealloc", t.name, func() { t.dealloc(payloadOf(h)) })
+	}
+}
+
+// sameSpace reports whether x may be put into an object of h's Space.
+func sameSpace(h, x *header) bool { return x.space == h.space || x.space == 0 }
+
+// hold adds the reference that an object of s has to x.
+func (s *Space) hold(x *header) {
+	incref(x)
+	if x.typ >= firstContainer {
+		s.gc.shade(x)
+	}
+}
+
+// lose drops the reference that an object of s had to x.
+func (s *Space) lose(x *header) {
+	if x.typ >= firstContainer {
+		s.gc.shade(x)
+	}
+	s.drop(x)
+}

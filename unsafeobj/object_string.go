@@ -1,0 +1,167 @@
+package unsafeobj
+
+import (
+	"hash/maphash"
+	"math"
+	"sync/atomic"
+	"unsafe"
+)
+
+// stringObject is a str or bytes. Its n bytes follow.
+type stringObject struct {
+	header
+	hash     uint64 // 0 until it is asked for; of sync/atomic from then on
+	n        uint32
+	interned uint32 // 1 if it is in Space.interned
+}
+
+const stringBytes = unsafe.Sizeof(stringObject{})
+
+var stringSeed = maphash.MakeSeed()
+
+// hashString is never 0, nor anything that anybody outside can foresee.
+func hashString(v string) uint64 { return maphash.String(stringSeed, v) | 1 }
+
+func (o *stringObject) value() string {
+	return unsafe.String((*byte)(unsafe.Add(unsafe.Pointer(o), stringBytes)), o.n)
+}
+
+func (o *stringObject) hashed() uint64 {
+	v := atomic.LoadUint64(&o.hash)
+	if v == 0 {
+		v = hashString(o.value())
+		atomic.StoreUint64(&o.hash, v)
+	}
+	return v
+}
+
+func stringOf(h *header) *stringObject { return (*stringObject)(unsafe.Pointer(h)) }
+
+func isInterned(h *header) bool { return h.typ == typeString && stringOf(h).interned != 0 }
+
+func (s *Space) newString(t typeID, v string) (*header, error) {
+	if uint64(len(v)) > math.MaxUint32 {
+		return nil, ErrTooLong
+	}
+	h, err := s.newLeaf(t, stringBytes+uintptr(len(v)))
+	if err != nil {
+		return nil, err
+	}
+	o := stringOf(h)
+	o.hash, o.n, o.interned = 0, uint32(len(v)), 0
+	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(o), stringBytes)), len(v)), v)
+	return h, nil
+}
+
+// String is a handle on a str: an immutable string of bytes, UTF-8 by convention as
+// in Go. Its hash is computed once.
+type String struct{ object }
+
+func (String) accepts(h *header) bool { return h.typ == typeString }
+
+// String returns a str with a copy of v, at most 4 GiB long. The caller owns it.
+func (s *Space) String(v string) (Ref[String], error) {
+	h, err := s.newString(typeString, v)
+	return refTo[String](h), err
+}
+
+// Intern returns the one str of this value that is interned, so that equal ones
+// are identical. The caller owns it; it is forgotten with its last reference.
+func (s *Space) Intern(v string) (Ref[String], error) {
+	if err := s.enter(); err != nil {
+		return Ref[String]{}, err
+	}
+	h, err := s.intern(v)
+	s.leave()
+	return refTo[String](h), err
+}
+
+// intern is Intern with the Space locked.
+func (s *Space) intern(v string) (*header, error) {
+	hash := hashString(v)
+	if t := s.interned.tab(); t != nil {
+		if i := t.findString(hash, v); i >= 0 {
+			e := t.entry(i)
+			h := e.key.object()
+			if atomic.LoadInt32(&h.refs) != 0 {
+				incref(h)
+				return h, nil
+			}
+			// Somebody released it, and waits for the lock to bury it.
+			n, err := s.newString(typeString, v)
+			if err == nil {
+				stringOf(n).hash = hash
+				stringOf(n).interned = 1
+				e.key.set(n)
+			}
+			return n, err
+		}
+	}
+	h, err := s.newString(typeString, v)
+	if err != nil {
+		return nil, err
+	}
+	stringOf(h).hash = hash
+	if err := s.insertNew(&s.interned, hash, h, nil); err != nil {
+		h.refs = 0
+		s.freeLeaf(h)
+		return nil, err
+	}
+	stringOf(h).interned = 1
+	return h, nil
+}
+
+// unintern takes a dead string out of the table.
+func (s *Space) unintern(h *header) {
+	o, t := stringOf(h), s.interned.tab()
+	if i, slot := t.locateString(o.hash, o.value()); i >= 0 && t.entry(i).key.object() == h {
+		s.interned.forget(i, slot)
+	}
+	o.interned = 0
+}
+
+// Value returns a copy of the string; "" for no object.
+func (v String) Value() string {
+	if v.addr == 0 {
+		return ""
+	}
+	return string([]byte(stringOf(at(v.addr)).value()))
+}
+
+// Unsafe returns the string without copying it: it is borrowed, as v is.
+func (v String) Unsafe() string {
+	if v.addr == 0 {
+		return ""
+	}
+	return stringOf(at(v.addr)).value()
+}
+
+// Len returns the length in bytes.
+func (v String) Len() int { return len(v.Unsafe()) }
+
+// Bytes is a handle on bytes, which cannot be changed.
+type Bytes struct{ object }
+
+func (Bytes) accepts(h *header) bool { return h.typ == typeBytes }
+
+// Bytes returns bytes with a copy of v, at most 4 GiB long. The caller owns it.
+func (s *Space) Bytes(v []byte) (Ref[Bytes], error) {
+	h, err := s.newString(typeBytes, unsafe.String(unsafe.SliceData(v), len(v)))
+	return refTo[Bytes](h), err
+}
+
+// Value returns a copy of the bytes.
+func (v Bytes) Value() []byte {
+	if v.addr == 0 {
+		return nil
+	}
+	return []byte(stringOf(at(v.addr)).value())
+}
+
+// Len returns the length.
+func (v Bytes) Len() int {
+	if v.addr == 0 {
+		return 0
+	}
+	return int(stringOf(at(v.addr)).n)
+}

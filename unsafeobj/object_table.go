@@ -1,0 +1,292 @@
+package unsafeobj
+
+import (
+	"math/bits"
+	"unsafe"
+)
+
+// tableObject is a dict or a set: n entries in a table, which is made with the first.
+type tableObject struct {
+	header
+	table link
+	n     int
+}
+
+func tableOf(h *header) *tableObject { return (*tableObject)(unsafe.Pointer(h)) }
+
+// tab returns the table, nil if there is none.
+func (o *tableObject) tab() *table { return (*table)(o.table.ptr()) }
+
+// table is compact, as in CPython since 3.6: entries in the order of insertion, and
+// in front of them an index that is hashed into.
+//
+//	+--------+------------------------------+---------------------------+
+//	| header | 1<<log2 indices of 1<<width  | usable + filled entries   |
+//	|        | bytes: 0 free, 1 deleted,    | of step bytes             |
+//	|        | else number of an entry + 2  |                           |
+//	+--------+------------------------------+---------------------------+
+//
+// usable + filled is two thirds of 1<<log2. A deleted entry stays, without a key,
+// until the table is made anew.
+type table struct {
+	log2   uint8
+	width  uint8 // log2 of the bytes of an index
+	step   uint16
+	usable int // entries that may still be appended
+	filled int // entries so far
+}
+
+// entry is what a set has without the value.
+type entry struct {
+	hash  uint64
+	key   link
+	value link
+}
+
+const (
+	tableHeader = unsafe.Sizeof(table{})
+	dictStep    = unsafe.Sizeof(entry{})
+	setStep     = unsafe.Offsetof(entry{}.value)
+
+	minLog2     = 3
+	slotFree    = 0
+	slotDeleted = 1
+	slotFirst   = 2
+	perturbBits = 5
+)
+
+// usableOf is how many entries a table of a size takes.
+func usableOf(log2 uint8) int { return int(uint64(1) << log2 << 1 / 3) }
+
+// widthOf is the log2 of the bytes in which usableOf+slotFirst fits.
+func widthOf(log2 uint8) uint8 {
+	switch {
+	case log2 <= 8:
+		return 0
+	case log2 <= 16:
+		return 1
+	case log2 <= 32:
+		return 2
+	}
+	return 3
+}
+
+// log2For is the least size that takes n entries.
+func log2For(n int) uint8 {
+	log2 := uint8(max(bits.Len(uint(n)), minLog2))
+	for usableOf(log2) < n {
+		log2++
+	}
+	return log2
+}
+
+// newTable makes an empty table.
+func (s *Space) newTable(log2 uint8, step uintptr) (*table, error) {
+	if uintptr(log2) > ptrBytes*8-6 {
+		return nil, ErrTooLong
+	}
+	width, usable := widthOf(log2), usableOf(log2)
+	indices := uintptr(1) << log2 << width
+	p, err := s.alloc(tableHeader + indices + uintptr(usable)*step)
+	if err != nil {
+		return nil, err
+	}
+	t := (*table)(p)
+	*t = table{log2: log2, width: width, step: uint16(step), usable: usable}
+	clear(unsafe.Slice((*byte)(unsafe.Add(p, tableHeader)), indices))
+	return t, nil
+}
+
+func (t *table) entries() unsafe.Pointer {
+	return unsafe.Add(unsafe.Pointer(t), tableHeader+uintptr(1)<<t.log2<<t.width)
+}
+
+func (t *table) entry(i int) *entry {
+	return (*entry)(unsafe.Add(t.entries(), uintptr(i)*uintptr(t.step)))
+}
+
+// index returns what is in a slot of the index.
+func (t *table) index(slot uint64) uint64 {
+	base := unsafe.Add(unsafe.Pointer(t), tableHeader)
+	switch t.width {
+	case 0:
+		return uint64(*(*uint8)(unsafe.Add(base, slot)))
+	case 1:
+		return uint64(*(*uint16)(unsafe.Add(base, slot<<1)))
+	case 2:
+		return uint64(*(*uint32)(unsafe.Add(base, slot<<2)))
+	}
+	return *(*uint64)(unsafe.Add(base, slot<<3))
+}
+
+func (t *table) setIndex(slot, v uint64) {
+	base := unsafe.Add(unsafe.Pointer(t), tableHeader)
+	switch t.width {
+	case 0:
+		*(*uint8)(unsafe.Add(base, slot)) = uint8(v)
+	case 1:
+		*(*uint16)(unsafe.Add(base, slot<<1)) = uint16(v)
+	case 2:
+		*(*uint32)(unsafe.Add(base, slot<<2)) = uint32(v)
+	default:
+		*(*uint64)(unsafe.Add(base, slot<<3)) = v
+	}
+}
+
+// The probe is CPython's: all bits of the hash take part sooner or later.
+//
+//	slot = hash & mask;  perturb >>= 5, slot = slot*5 + perturb + 1;  …
+
+// findString returns the number of the entry with a string as key, or -1.
+func (t *table) findString(hash uint64, k string) int {
+	i, _ := t.locateString(hash, k)
+	return i
+}
+
+// locateString is findString that returns the slot too.
+func (t *table) locateString(hash uint64, k string) (int, uint64) {
+	mask := uint64(1)<<t.log2 - 1
+	entries, step := t.entries(), uintptr(t.step)
+	for slot, perturb := hash&mask, hash; ; {
+		v := t.index(slot)
+		if v >= slotFirst {
+			e := (*entry)(unsafe.Add(entries, uintptr(v-slotFirst)*step))
+			if e.hash == hash {
+				if x := e.key.object(); x.typ == typeString && stringOf(x).value() == k {
+					return int(v - slotFirst), slot
+				}
+			}
+		} else if v == slotFree {
+			return -1, 0
+		}
+		perturb >>= perturbBits
+		slot = (slot*5 + perturb + 1) & mask
+	}
+}
+
+// locate returns the number and slot of the entry whose key is k or equal to it, or
+// -1.
+func (t *table) locate(hash uint64, k *header) (int, uint64, error) {
+	mask := uint64(1)<<t.log2 - 1
+	entries, step := t.entries(), uintptr(t.step)
+	for slot, perturb := hash&mask, hash; ; {
+		v := t.index(slot)
+		if v >= slotFirst {
+			e := (*entry)(unsafe.Add(entries, uintptr(v-slotFirst)*step))
+			if e.hash == hash {
+				x := e.key.object()
+				if x == k {
+					return int(v - slotFirst), slot, nil
+				}
+				same, err := equalItems(x, k, 0)
+				if err != nil {
+					return -1, 0, err
+				}
+				if same {
+					return int(v - slotFirst), slot, nil
+				}
+			}
+		} else if v == slotFree {
+			return -1, 0, nil
+		}
+		perturb >>= perturbBits
+		slot = (slot*5 + perturb + 1) & mask
+	}
+}
+
+// claim lets the next entry stand in the first slot of the hash that no entry has.
+func (t *table) claim(hash uint64) *entry {
+	mask := uint64(1)<<t.log2 - 1
+	slot, perturb := hash&mask, hash
+	for t.index(slot) >= slotFirst {
+		perturb >>= perturbBits
+		slot = (slot*5 + perturb + 1) & mask
+	}
+	t.setIndex(slot, uint64(t.filled)+slotFirst)
+	e := t.entry(t.filled)
+	e.hash = hash
+	t.filled++
+	t.usable--
+	return e
+}
+
+// find looks a key up.
+func (o *tableObject) find(hash uint64, k *header) (i int, slot uint64, err error) {
+	t := o.tab()
+	if t == nil {
+		return -1, 0, nil
+	}
+	return t.locate(hash, k)
+}
+
+// insertNew adds a key that is not there, and a value if it is a dict. It takes over
+// a reference to each.
+func (s *Space) insertNew(o *tableObject, hash uint64, k, v *header) error {
+	t := o.tab()
+	if t == nil || t.usable == 0 {
+		var err error
+		if t, err = s.rebuild(o, max(o.n*3, usableOf(minLog2))); err != nil {
+			return err
+		}
+	}
+	e := t.claim(hash)
+	e.key.set(k)
+	if uintptr(t.step) == dictStep {
+		e.value.set(v)
+	}
+	o.n++
+	return nil
+}
+
+// rebuild replaces the table by one for n entries, without the deleted ones.
+func (s *Space) rebuild(o *tableObject, n int) (*table, error) {
+	step := setStep
+	if o.typ == typeDict {
+		step = dictStep
+	}
+	t, err := s.newTable(log2For(n), step)
+	if err != nil {
+		return nil, err
+	}
+	if old := o.tab(); old != nil {
+		for i := range old.filled {
+			e := old.entry(i)
+			if e.key == 0 {
+				continue
+			}
+			c := t.claim(e.hash)
+			c.key = e.key
+			if step == dictStep {
+				c.value = e.value
+			}
+		}
+		s.free(unsafe.Pointer(old))
+	}
+	o.table = link(uintptr(unsafe.Pointer(t)))
+	return t, nil
+}
+
+// forget removes entry i, found in slot. Its references are the caller's to drop.
+func (o *tableObject) forget(i int, slot uint64) {
+	t := o.tab()
+	t.setIndex(slot, slotDeleted)
+	e := t.entry(i)
+	e.key = 0
+	if uintptr(t.step) == dictStep {
+		e.value = 0
+	}
+	o.n--
+}
+
+// next returns the first entry from number i on that is not deleted, and its number;
+// nil if there is none.
+func (o *tableObject) next(i int) (*entry, int) {
+	if t := o.tab(); t != nil {
+		for ; i < t.filled; i++ {
+			if e := t.entry(i); e.key != 0 {
+				return e, i
+			}
+		}
+	}
+	return nil, 0
+}
