@@ -61,5 +61,15 @@
 // # Objects
 //
 // Values that free themselves: what CPython does with reference counts, types and
-// its collector.
+// its collector. A [Space] makes them on an Allocator: ints, floats, strings,
+// bytes, tuples, lists, dicts, sets, and instances of a program's own [Class].
+//
+//	s, err := unsafeobj.NewSpace(unsafeobj.SpaceOptions{})
+//	n, err := s.Int(42)   // a Ref[Int], owned
+//	n.Release()           // the last Release frees the object
+//
+// A [Ref] is owned and released once; an [Object] and the handles of each kind are
+// borrowed. Cycles are found by the Space's collector, in three generations, by
+// itself or on Collect. A Space belongs to one goroutine unless its options say
+// that it is shared.
 package unsafeobj
