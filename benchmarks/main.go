@@ -6,6 +6,7 @@
 //	go run -C benchmarks . -quick              the beginnings of the traces, in seconds
 //	go run -C benchmarks . suite               the field's workloads too, beside allocators for C
 //	go run -C benchmarks . compare OLD NEW     two reports of the suite
+//	go run -C benchmarks . objects             unsafeobj's objects beside Python's
 //	go run -C benchmarks . trim -ops N IN OUT  cut a trace to N records
 //
 // README.md beside it says how to read the tables.
@@ -30,6 +31,7 @@ var commands = map[string]command{
 	"trim":         trim,
 	"suite":        runSuite,
 	"compare":      compareReports,
+	"objects":      compareObjects,
 }
 
 func main() {

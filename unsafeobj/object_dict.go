@@ -67,7 +67,7 @@ func (d Dict) Set(k, v Object) error {
 
 // put sets the value of a key, both borrowed, with the Space locked.
 func (s *Space) put(o *tableObject, hash uint64, key, value *header) error {
-	i, _, err := o.find(hash, key)
+	i, slot, err := o.find(hash, key)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (s *Space) put(o *tableObject, hash uint64, key, value *header) error {
 		s.replace(o, i, value)
 		return nil
 	}
-	if err := s.insertNew(o, hash, key, value); err != nil {
+	if err := s.insertNew(o, hash, slot, key, value); err != nil {
 		return err
 	}
 	s.hold(key)
@@ -109,9 +109,10 @@ func (d Dict) SetString(k string, v Object) error {
 }
 
 func (s *Space) putString(o *tableObject, k string, value *header) error {
-	hash := hashString(k)
+	hash, slot := hashString(k), uint64(0)
 	if t := o.tab(); t != nil {
-		if i := t.findString(hash, k); i >= 0 {
+		var i int
+		if i, slot = t.locateString(hash, k); i >= 0 {
 			s.replace(o, i, value)
 			return nil
 		}
@@ -121,7 +122,7 @@ func (s *Space) putString(o *tableObject, k string, value *header) error {
 		return err
 	}
 	stringOf(key).hash = hash
-	if err := s.insertNew(o, hash, key, value); err != nil {
+	if err := s.insertNew(o, hash, slot, key, value); err != nil {
 		s.drop(key)
 		return err
 	}
@@ -361,11 +362,11 @@ func (s *Space) add(o *tableObject, key *header) error {
 	if err != nil {
 		return err
 	}
-	i, _, err := o.find(hash, key)
+	i, slot, err := o.find(hash, key)
 	if i >= 0 || err != nil {
 		return err
 	}
-	if err := s.insertNew(o, hash, key, nil); err != nil {
+	if err := s.insertNew(o, hash, slot, key, nil); err != nil {
 		return err
 	}
 	s.hold(key)

@@ -124,7 +124,7 @@ type SliceLimit struct {
 	// Objects is the most objects and references that a slice looks at; the container
 	// that it is at is finished. 0 means no slices, if Time is 0 too.
 	Objects int
-	// Time is the longest that a slice takes, looked at after every 128 objects. 0 means
+	// Time is the longest that a slice takes, looked at every 128 of them. 0 means
 	// no limit.
 	Time time.Duration
 }
@@ -273,10 +273,11 @@ func (s *Space) track(h *header) {
 
 // untrack takes a dying container out of its list.
 func (s *Space) untrack(g *gcHead) {
-	for _, c := range [...]*cycle{s.gc.young, s.gc.old} {
-		if c != nil && c.cursor.gc() == g {
-			c.cursor = g.next
-		}
+	if c := s.gc.young; c != nil && c.cursor.gc() == g {
+		c.cursor = g.next
+	}
+	if c := s.gc.old; c != nil && c.cursor.gc() == g {
+		c.cursor = g.next
 	}
 	g.unlink()
 	if s.gc.gen[0].count > 0 {
@@ -348,21 +349,47 @@ func (c *cycle) revive(g *gcHead) {
 	}
 }
 
-// budget is what a slice may do.
+// budget is what a slice may do, in objects and references.
 type budget struct {
-	left  int // objects and references
+	total int
+	left  int // until over is asked
+	more  int
 	until time.Time
-	tick  int
 }
 
-// spend reports whether the slice is over.
+// newBudget is that of a slice; without limits it is all there is.
+func newBudget(l SliceLimit) *budget {
+	b := &budget{total: noLimit, more: noLimit}
+	if l.Objects > 0 {
+		b.total, b.more = l.Objects, l.Objects
+	}
+	if l.Time > 0 {
+		b.until = time.Now().Add(l.Time)
+	}
+	b.over()
+	return b
+}
+
+// spend reports whether the slice is over. It is inlined.
 func (b *budget) spend(n int) bool {
 	b.left -= n
-	if b.tick++; b.tick%timeEvery == 0 && !b.until.IsZero() && !time.Now().Before(b.until) {
-		b.left = 0
+	return b.left <= 0 && b.over()
+}
+
+// over looks at the clock, and grants some more.
+func (b *budget) over() bool {
+	grant := b.more
+	if !b.until.IsZero() {
+		if grant = min(grant, timeEvery); !time.Now().Before(b.until) {
+			grant = 0
+		}
 	}
+	b.left += grant
+	b.more -= grant
 	return b.left <= 0
 }
+
+func (b *budget) spent() int { return b.total - b.left - b.more }
 
 const noLimit = int(^uint(0) >> 1)
 
@@ -593,21 +620,23 @@ func (o *cycle) cut(b *budget, s *Space) {
 }
 
 func (o *cycle) free(b *budget, s *Space) {
-	for !o.white.empty() {
-		g := o.white.next.gc()
-		g.unlink()
-		h := g.object()
+	g := o.white.next.gc()
+	for g != o.white {
+		next, h := g.next.gc(), g.object()
 		h.refs = 0
 		if g.flags&gcWeak != 0 {
 			s.clearWeak(h) // a finaliser made it
 		}
 		s.freeContainer(h)
 		o.collected++
-		if b.spend(1) {
-			return
+		if g = next; b.spend(1) {
+			break
 		}
 	}
-	o.phase = finished
+	o.white.next.setGC(g)
+	if g.prev.setGC(o.white); g == o.white {
+		o.phase = finished
+	}
 }
 
 // run advances a collection by a budget, calls user code between locks, and reports
@@ -615,7 +644,7 @@ func (o *cycle) free(b *budget, s *Space) {
 // ends.
 func (c *collector) run(o *cycle, b *budget) bool {
 	s := c.s
-	start, most := time.Now(), b.left
+	start := time.Now()
 	for {
 		s.lock()
 		c.advance(o, b)
@@ -632,7 +661,7 @@ func (c *collector) run(o *cycle, b *budget) bool {
 	if o.sliced {
 		c.increment.Slices++
 		c.increment.Longest = max(c.increment.Longest, spent)
-		c.increment.MostObjects = max(c.increment.MostObjects, most-b.left)
+		c.increment.MostObjects = max(c.increment.MostObjects, b.spent())
 	}
 	done := o.phase == finished
 	if done {
@@ -679,7 +708,7 @@ func (s *Space) collectDue() {
 	if !c.slice.enabled() {
 		o := c.begin(gen, false)
 		s.unlock()
-		c.run(o, &budget{left: noLimit})
+		c.run(o, newBudget(SliceLimit{}))
 		return
 	}
 	// The young go at once, and some of the old.
@@ -688,7 +717,7 @@ func (s *Space) collectDue() {
 	} else {
 		o := c.begin(min(gen, oldest-1), false)
 		s.unlock()
-		c.run(o, &budget{left: noLimit})
+		c.run(o, newBudget(SliceLimit{}))
 		s.lock()
 		c.busy = true
 	}
@@ -699,19 +728,7 @@ func (s *Space) collectDue() {
 		return
 	}
 	s.unlock()
-	c.run(o, c.sliceBudget())
-}
-
-// sliceBudget is the budget of a slice.
-func (c *collector) sliceBudget() *budget {
-	b := &budget{left: noLimit}
-	if c.slice.Objects > 0 {
-		b.left = c.slice.Objects
-	}
-	if c.slice.Time > 0 {
-		b.until = time.Now().Add(c.slice.Time)
-	}
-	return b
+	c.run(o, newBudget(c.slice))
 }
 
 // Collect collects a generation, 0 to 2, and the younger ones, and returns how many
@@ -734,14 +751,14 @@ func (s *Space) Collect(generation int) (int, error) {
 	freed := 0
 	if o := c.old; o != nil && generation == oldest {
 		s.unlock()
-		c.run(o, &budget{left: noLimit})
+		c.run(o, newBudget(SliceLimit{}))
 		freed = o.collected
 		s.lock()
 		c.busy = true
 	}
 	o := c.begin(generation, false)
 	s.unlock()
-	c.run(o, &budget{left: noLimit})
+	c.run(o, newBudget(SliceLimit{}))
 	return freed + o.collected, nil
 }
 
@@ -767,7 +784,7 @@ func (s *Space) CollectSlice() (done bool, err error) {
 		o = c.begin(oldest, true)
 	}
 	s.unlock()
-	return c.run(o, c.sliceBudget()), nil
+	return c.run(o, newBudget(c.slice)), nil
 }
 
 // Disable stops collections that come by themselves. Counts still free what they can.

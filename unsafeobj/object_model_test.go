@@ -206,8 +206,11 @@ func TestObjectEqual(t *testing.T) {
 	s, other := objectSpace(t, SpaceOptions{}), objectSpace(t, SpaceOptions{Shared: true})
 	values := []any{
 		nil, 0, 1, 2, -1, uint64(1) << 63, 2.5, "x", "", []byte("x"),
-		[]any{1, "x"}, []any{1.0, "x"}, []any{1},
-		map[string]any{"a": 1, "b": []any{}}, map[string]any{"b": []any{}, "a": true},
+		[]any{1, "x"},
+		[]any{1.0, "x"},
+		[]any{1},
+		map[string]any{"a": 1, "b": []any{}},
+		map[string]any{"b": []any{}, "a": true},
 	}
 	same := map[[2]int]bool{{10, 11}: true, {11, 10}: true, {13, 14}: true, {14, 13}: true}
 	for i, v := range values {

@@ -607,7 +607,8 @@ func (s *Space) newContainer(t typeID, size uintptr, f *freeList) (*header, erro
 		}
 		h = (*header)(unsafe.Add(p, gcBytes))
 	}
-	*gcOf(h) = gcHead{}
+	g := gcOf(h)
+	g.refs, g.flags = 0, 0
 	*h = header{refs: 1, typ: t, space: s.id}
 	return h, nil
 }
@@ -643,7 +644,10 @@ func (s *Space) dead(h *header) {
 		h := g.object()
 		for c := childrenOf(h); c.left > 0; {
 			var x *header
-			if x, c = c.next(); x != nil {
+			x, c = c.next()
+			if x != nil && x.typ < firstContainer && x.space > 0 && x.refs > 1 {
+				x.refs--
+			} else if x != nil {
 				s.lose(x)
 			}
 		}

@@ -78,9 +78,10 @@ func (s *Space) Intern(v string) (Ref[String], error) {
 
 // intern is Intern with the Space locked.
 func (s *Space) intern(v string) (*header, error) {
-	hash := hashString(v)
+	hash, slot := hashString(v), uint64(0)
 	if t := s.interned.tab(); t != nil {
-		if i := t.findString(hash, v); i >= 0 {
+		var i int
+		if i, slot = t.locateString(hash, v); i >= 0 {
 			e := t.entry(i)
 			h := e.key.object()
 			if atomic.LoadInt32(&h.refs) != 0 {
@@ -102,7 +103,7 @@ func (s *Space) intern(v string) (*header, error) {
 		return nil, err
 	}
 	stringOf(h).hash = hash
-	if err := s.insertNew(&s.interned, hash, h, nil); err != nil {
+	if err := s.insertNew(&s.interned, hash, slot, h, nil); err != nil {
 		h.refs = 0
 		s.freeLeaf(h)
 		return nil, err

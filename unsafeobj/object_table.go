@@ -49,6 +49,7 @@ const (
 	setStep     = unsafe.Offsetof(entry{}.value)
 
 	minLog2     = 3
+	growth      = 3 // slots of a new table for each entry: it doubles
 	slotFree    = 0
 	slotDeleted = 1
 	slotFirst   = 2
@@ -71,14 +72,8 @@ func widthOf(log2 uint8) uint8 {
 	return 3
 }
 
-// log2For is the least size that takes n entries.
-func log2For(n int) uint8 {
-	log2 := uint8(max(bits.Len(uint(n)), minLog2))
-	for usableOf(log2) < n {
-		log2++
-	}
-	return log2
-}
+// log2For is the least size that is at least n.
+func log2For(n int) uint8 { return uint8(max(bits.Len(uint(max(n, 1)-1)), minLog2)) }
 
 // newTable makes an empty table.
 func (s *Space) newTable(log2 uint8, step uintptr) (*table, error) {
@@ -143,7 +138,7 @@ func (t *table) findString(hash uint64, k string) int {
 	return i
 }
 
-// locateString is findString that returns the slot too.
+// locateString is [table.locate] for a string.
 func (t *table) locateString(hash uint64, k string) (int, uint64) {
 	mask := uint64(1)<<t.log2 - 1
 	entries, step := t.entries(), uintptr(t.step)
@@ -157,15 +152,15 @@ func (t *table) locateString(hash uint64, k string) (int, uint64) {
 				}
 			}
 		} else if v == slotFree {
-			return -1, 0
+			return -1, slot
 		}
 		perturb >>= perturbBits
 		slot = (slot*5 + perturb + 1) & mask
 	}
 }
 
-// locate returns the number and slot of the entry whose key is k or equal to it, or
-// -1.
+// locate returns the number and slot of the entry whose key is k or equal to it; or -1
+// and the slot where it would be.
 func (t *table) locate(hash uint64, k *header) (int, uint64, error) {
 	mask := uint64(1)<<t.log2 - 1
 	entries, step := t.entries(), uintptr(t.step)
@@ -187,7 +182,7 @@ func (t *table) locate(hash uint64, k *header) (int, uint64, error) {
 				}
 			}
 		} else if v == slotFree {
-			return -1, 0, nil
+			return -1, slot, nil
 		}
 		perturb >>= perturbBits
 		slot = (slot*5 + perturb + 1) & mask
@@ -202,6 +197,11 @@ func (t *table) claim(hash uint64) *entry {
 		perturb >>= perturbBits
 		slot = (slot*5 + perturb + 1) & mask
 	}
+	return t.claimSlot(hash, slot)
+}
+
+// claimSlot is claim where the slot is known.
+func (t *table) claimSlot(hash, slot uint64) *entry {
 	t.setIndex(slot, uint64(t.filled)+slotFirst)
 	e := t.entry(t.filled)
 	e.hash = hash
@@ -219,32 +219,44 @@ func (o *tableObject) find(hash uint64, k *header) (i int, slot uint64, err erro
 	return t.locate(hash, k)
 }
 
-// insertNew adds a key that is not there, and a value if it is a dict. It takes over
-// a reference to each.
-func (s *Space) insertNew(o *tableObject, hash uint64, k, v *header) error {
+// largeTable is the number of entries from which a table grows fourfold: to move its
+// entries costs page faults, and what it does not touch yet costs none.
+const largeTable = 16 << 10
+
+// insertNew adds a key that is not there, and a value if it is a dict. slot is where
+// locate said. It takes over a reference to each.
+func (s *Space) insertNew(o *tableObject, hash, slot uint64, k, v *header) error {
 	t := o.tab()
-	if t == nil || t.usable == 0 {
-		var err error
-		if t, err = s.rebuild(o, max(o.n*3, usableOf(minLog2))); err != nil {
+	var e *entry
+	if t != nil && t.usable > 0 {
+		e = t.claimSlot(hash, slot)
+	} else {
+		size := growth * o.n
+		if o.n >= largeTable {
+			size *= 2
+		}
+		t, err := s.rebuild(o, size)
+		if err != nil {
 			return err
 		}
+		e = t.claim(hash)
 	}
-	e := t.claim(hash)
 	e.key.set(k)
-	if uintptr(t.step) == dictStep {
+	if o.typ == typeDict {
 		e.value.set(v)
 	}
 	o.n++
 	return nil
 }
 
-// rebuild replaces the table by one for n entries, without the deleted ones.
-func (s *Space) rebuild(o *tableObject, n int) (*table, error) {
+// rebuild replaces the table by one of at least size slots, without the deleted
+// entries.
+func (s *Space) rebuild(o *tableObject, size int) (*table, error) {
 	step := setStep
 	if o.typ == typeDict {
 		step = dictStep
 	}
-	t, err := s.newTable(log2For(n), step)
+	t, err := s.newTable(log2For(size), step)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,300 @@
+// Package objects measures the objects of unsafeobj beside Python's, doing the same
+// work.
+package objects
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pyarena/pyarena/unsafeobj"
+)
+
+// script does in Python what work does here.
+//
+//go:embed objects.py
+var script string
+
+// Figure is a measurement: nanoseconds per operation, or bytes.
+type Figure struct {
+	Name  string
+	Value float64
+}
+
+// Python returns the figures of the python3 that is found, and its version; none if
+// there is none.
+func Python(ctx context.Context, n, rounds int) (figures []Figure, version string, err error) {
+	path, err := exec.LookPath("python3")
+	if err != nil {
+		return nil, "", nil //nolint:nilerr // there need not be one
+	}
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	if err != nil {
+		return nil, "", fmt.Errorf("python3: %w", err)
+	}
+	version = strings.TrimSpace(string(out))
+	out, err = exec.CommandContext(ctx, path, "-c", script, strconv.Itoa(n), strconv.Itoa(rounds)).Output()
+	if err != nil {
+		return nil, "", fmt.Errorf("python3: %w", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return nil, "", fmt.Errorf("python3 printed %q", line)
+		}
+		figures = append(figures, Figure{name, v})
+	}
+	return figures, version, nil
+}
+
+// bench is what the work needs.
+type bench struct {
+	s    *unsafeobj.Space
+	n    int
+	keys []unsafeobj.Ref[unsafeobj.String]
+	x    unsafeobj.Ref[unsafeobj.Int]
+	d    unsafeobj.Ref[unsafeobj.Dict]
+}
+
+var work = []struct {
+	name string
+	f    func(*bench) error
+}{
+	{"int", func(b *bench) error {
+		return b.times(func(i int) error {
+			r, err := b.s.Int(int64(1000 + i))
+			r.Release()
+			return err
+		})
+	}},
+	{"float", func(b *bench) error {
+		return b.times(func(i int) error {
+			r, err := b.s.Float(float64(i))
+			r.Release()
+			return err
+		})
+	}},
+	{"str", func(b *bench) error {
+		return b.times(func(int) error {
+			r, err := b.s.String("twelve bytes")
+			r.Release()
+			return err
+		})
+	}},
+	{"list", func(b *bench) error {
+		return b.times(func(int) error {
+			r, err := b.s.List()
+			r.Release()
+			return err
+		})
+	}},
+	{"tuple", func(b *bench) error {
+		return b.times(func(int) error {
+			r, err := b.s.Tuple(b.x.Object(), b.x.Object())
+			r.Release()
+			return err
+		})
+	}},
+	{"append", func(b *bench) error {
+		l, err := b.s.List()
+		if err != nil {
+			return err
+		}
+		defer l.Release()
+		return b.times(func(int) error { return l.Get().Append(b.x.Object()) })
+	}},
+	{"dict set", func(b *bench) (err error) {
+		b.d.Release()
+		if b.d, err = b.s.Dict(); err != nil {
+			return err
+		}
+		return b.times(func(i int) error { return b.d.Get().Set(b.keys[i].Object(), b.x.Object()) })
+	}},
+	{"dict get", func(b *bench) error {
+		return b.times(func(i int) error {
+			r, err := b.d.Get().Get(b.keys[i].Object())
+			r.Release()
+			return err
+		})
+	}},
+	{"dict delete", func(b *bench) error {
+		return b.times(func(i int) error { return b.d.Get().Delete(b.keys[i].Object()) })
+	}},
+	{"cycles", (*bench).cycles},
+}
+
+// times does f n times.
+func (b *bench) times(f func(int) error) error {
+	for i := range b.n {
+		if err := f(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cycles makes rings of four lists, and collects them.
+func (b *bench) cycles() error {
+	for range b.n / 4 {
+		var ring [4]unsafeobj.Ref[unsafeobj.List]
+		var err error
+		for i := range ring {
+			if ring[i], err = b.s.List(); err != nil {
+				return err
+			}
+		}
+		for i := range ring {
+			if err := ring[i].Get().Append(ring[(i+1)%4].Object()); err != nil {
+				return err
+			}
+		}
+		for i := range ring {
+			ring[i].Release()
+		}
+	}
+	_, err := b.s.Collect(2)
+	return err
+}
+
+func newBench(n int, shared bool) (*bench, error) {
+	s, err := unsafeobj.NewSpace(unsafeobj.SpaceOptions{Shared: shared})
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{s: s, n: n}
+	if b.x, err = s.Int(1000); err != nil {
+		return nil, err
+	}
+	for i := range n {
+		k, err := s.String("key" + strconv.Itoa(i))
+		if err != nil {
+			return nil, err
+		}
+		b.keys = append(b.keys, k)
+	}
+	return b, nil
+}
+
+// close reports objects that were left, too.
+func (b *bench) close() error {
+	for i := range b.keys {
+		b.keys[i].Release()
+	}
+	b.x.Release()
+	b.d.Release()
+	return b.s.Close()
+}
+
+// Go returns the figures of a Space.
+func Go(ctx context.Context, n, rounds int, shared bool) ([]Figure, error) {
+	b, err := newBench(n, shared)
+	if err != nil {
+		return nil, err
+	}
+	spent := make([][]time.Duration, len(work))
+	for range rounds {
+		for i, w := range work {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			start := time.Now()
+			if err := w.f(b); err != nil {
+				return nil, err
+			}
+			spent[i] = append(spent[i], time.Since(start))
+		}
+	}
+	var figures []Figure
+	for i, w := range work {
+		slices.Sort(spent[i])
+		figures = append(figures, Figure{w.name, float64(spent[i][rounds/2]) / float64(n)})
+	}
+	sizes, err := b.sizes()
+	if err != nil {
+		return nil, err
+	}
+	return append(figures, sizes...), b.close()
+}
+
+// sizes returns bytes per object.
+func (b *bench) sizes() ([]Figure, error) {
+	dict := func(n int) map[int]int {
+		m := map[int]int{}
+		for i := range n {
+			m[i] = i
+		}
+		return m
+	}
+	var figures []Figure
+	var err error
+	add := func(name string, r unsafeobj.AnyRef, e error) {
+		figures = append(figures, Figure{name, float64(unsafeobj.SizeOf(r.Object()))})
+		r.Release()
+		err = errors.Join(err, e)
+	}
+	fromGo := func(name string, v any) {
+		r, e := b.s.FromGo(v)
+		add(name, r, e)
+	}
+	fromGo("bytes of an int", 1000)
+	fromGo("bytes of a float", 1.5)
+	fromGo("bytes of a str of 12", "twelve bytes")
+	none := slices.Repeat([]unsafeobj.Object{unsafeobj.None()}, 10)
+	l, e := b.s.List(none...)
+	add("bytes of a list of 10", l.Any(), e)
+	t, e := b.s.Tuple(none[:2]...)
+	add("bytes of a tuple of 2", t.Any(), e)
+	fromGo("bytes of a dict of 5", dict(5))
+	fromGo("bytes of a dict of 1000", dict(1000))
+	return figures, err
+}
+
+// Collection returns how long the Go collector takes while n objects live in a
+// Space, and how long with none.
+func Collection(ctx context.Context, n int) (with, without time.Duration, err error) {
+	without = collect()
+	s, err := unsafeobj.NewSpace(unsafeobj.SpaceOptions{})
+	if err != nil {
+		return 0, 0, err
+	}
+	l, err := s.List()
+	if err != nil {
+		return 0, 0, err
+	}
+	for i := 0; i < n-1 && ctx.Err() == nil; i++ {
+		x, err := s.Float(float64(i))
+		if err != nil {
+			return 0, 0, err
+		}
+		if err := l.Get().Append(x.Object()); err != nil {
+			return 0, 0, err
+		}
+		x.Release()
+	}
+	with = collect()
+	l.Release()
+	if err := s.Close(); err != nil {
+		return 0, 0, err
+	}
+	return with, without, ctx.Err()
+}
+
+// collect is the median of some collections.
+func collect() time.Duration {
+	var spent [9]time.Duration
+	for i := range spent {
+		start := time.Now()
+		runtime.GC()
+		spent[i] = time.Since(start)
+	}
+	slices.Sort(spent[:])
+	return spent[len(spent)/2]
+}

@@ -1,0 +1,37 @@
+package objects
+
+import (
+	"context"
+	"testing"
+)
+
+// The work runs, leaves nothing behind, and is what Python does.
+func TestWork(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		got, err := Go(context.Background(), 1000, 1, shared)
+		if err != nil {
+			t.Fatal(err)
+		}
+		python, version, err := Python(context.Background(), 1000, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if version == "" {
+			t.Skip("no python3")
+		}
+		if len(got) != len(python) {
+			t.Fatalf("%d figures, Python has %d", len(got), len(python))
+		}
+		for i := range got {
+			if got[i].Name != python[i].Name {
+				t.Errorf("figure %d is %q, Python's %q", i, got[i].Name, python[i].Name)
+			}
+		}
+	}
+}
+
+func TestCollection(t *testing.T) {
+	if _, _, err := Collection(context.Background(), 10_000); err != nil {
+		t.Error(err)
+	}
+}
