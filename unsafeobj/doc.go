@@ -68,8 +68,44 @@
 //	n, err := s.Int(42)   // a Ref[Int], owned
 //	n.Release()           // the last Release frees the object
 //
-// A [Ref] is owned and released once; an [Object] and the handles of each kind are
-// borrowed. Cycles are found by the Space's collector, in three generations, by
-// itself or on Collect. A Space belongs to one goroutine unless its options say
-// that it is shared.
+// Who owns what is in the types:
+//
+//	Ref[T]  owned: released once. Functions that return one give it to the caller.
+//	T       borrowed: Object, or a handle of a kind (Int, List, Instance[P], …), good
+//	        as long as its owner. Functions that take one keep their own reference.
+//	Weak[T] no owner: knows when the object is gone.
+//	Field   owned by the payload of an Instance, and known to the collector.
+//
+// Get of a container returns a new Ref, for another may replace the item at once; a
+// tuple lends its items. All of these are addresses, not Go pointers: a map of ten
+// million Refs costs the Go collector nothing. An object of one Space cannot be put
+// into one of another; None, True, False, the ints from -5 to 256 and the empty
+// tuple are immortal, and of no Space.
+//
+// An object is a block, or two:
+//
+//	            +------------+-----+------+-------+---------------
+//	            | collector  | refs| type | Space | value, items, payload,
+//	            | 24 bytes   |  4  |  2   |   2   | or a link to items, table
+//	            +------------+-----+------+-------+---------------
+//	containers   object_gc.go  all: object.go       object_list.go, object_table.go, …
+//
+// What the last Release of a container sets off is done in a loop, so that a chain
+// of any length can die. Cycles are found by the Space's collector, in three
+// generations, by itself after so many allocations, or on Collect; object_gc.go
+// tells how. It can work in slices (SpaceOptions.Incremental), each bounded, for a
+// program that must not stop.
+//
+// Finalisers and the callbacks of weak references are called when the operation
+// that caused them is over, so they may do everything. If one panics it is reported,
+// and nothing is lost. An object is finalised once in its life, and may live on.
+//
+// An owned Space belongs to one goroutine at a time, with all its objects, and its
+// counts are plain. A shared Space ([SpaceOptions]) is for all: Release and Clone are
+// atomic, what cannot change needs no lock, and the rest has one lock for the Space.
+// A Ref itself is one goroutine's at a time.
+//
+// A released handle or an object of a closed Space is not to be used: within a Space
+// a reference that is used once too often is reported with its type if that is
+// noticed, and with SpaceOptions.Debug it is for the last 4096 objects that died.
 package unsafeobj
