@@ -48,9 +48,10 @@ func TestGeometry(t *testing.T) {
 				t.Errorf("arena %d: class %d has %d blocks in a pool", c.arena, i, shape.Blocks)
 			}
 		}
-		// The bitmaps stay within the headers of header units, which no pool has.
-		if headerBytes+2*g.Units/8 > g.HeaderUnits*pool.HeaderBytes {
-			t.Errorf("arena %d: header and bitmaps overlap the first pool's header", c.arena)
+		// The words of the bitmaps stand in the headers of header units, which no
+		// pool has, one of each bitmap in a header.
+		if g.Units/64 > g.HeaderUnits || headerBytes+16 > pool.HeaderBytes {
+			t.Errorf("arena %d: %d words of bitmaps in %d headers", c.arena, g.Units/64, g.HeaderUnits)
 		}
 	}
 	for _, bad := range []int{0, -1, 1, 128 << 10, 3 << 20, 128 << 20} {
@@ -251,5 +252,40 @@ func TestRefused(t *testing.T) {
 	again, zero, err := s.TakeRun(4, 16<<10)
 	if err != nil || !zero || *(*int)(again.Start()) != 0 || again.Start() != h.Start() {
 		t.Errorf("after a refusal: %p, zero %v, %v; want %p again", again.Start(), zero, err, h.Start())
+	}
+}
+
+// Where the fullest arenas have their free units scattered, the holes of the
+// emptiest ones are found before an arena is mapped.
+func TestFindsHoles(t *testing.T) {
+	const arenas = 3 * findTries
+	s := newSet(t, DefaultBytes, 0)
+	var all [arenas][]*pool.Header
+	for i := range all {
+		for range s.Usable() {
+			h, _, err := s.TakeRun(1, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[i] = append(all[i], h)
+		}
+	}
+	for i, runs := range all {
+		for j, h := range runs {
+			// Every other unit, and in one arena a hole and some more.
+			if j%2 == 0 || i == arenas/2 && j < 12 {
+				s.PutNumber(h.Number())
+			}
+		}
+	}
+	before := s.Counts.Mapped.Load()
+	if before != arenas {
+		t.Fatalf("%d arenas are mapped, want %d", before, arenas)
+	}
+	if _, _, err := s.TakeRun(10, 1); err != nil {
+		t.Fatal(err)
+	}
+	if now := s.Counts.Mapped.Load(); now != before {
+		t.Error("an arena was mapped although there was room")
 	}
 }

@@ -62,8 +62,8 @@
 // whole seal was freed (a double free shows); a link whose seal is broken was
 // written to after the free, and is not followed. Random data looks sealed with
 // a probability of 2^-54, since the distance must lie in the pool too; zeros and
-// small integers never do. Malloc clears the eight bytes. A block that a shard keeps for the next malloc
-// is sealed too.
+// small integers never do. Malloc clears the eight bytes. A block that a shard
+// keeps for the next malloc is sealed too.
 package pool
 
 import (
@@ -141,7 +141,9 @@ var _ [HeaderBytes]byte = [unsafe.Sizeof(Header{})]byte{}
 
 // secret makes seals that a program cannot forge by accident. It is odd, and
 // addresses and links are even: a zero word is no seal, nor is a small integer.
-var secret = rand.Uint32() | 1
+var secret = newSecret()
+
+func newSecret() uint32 { return rand.Uint32() | 1 }
 
 // Word is a value of the ownership word.
 type Word uint64

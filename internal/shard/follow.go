@@ -15,9 +15,9 @@ import (
 //
 // # States and transitions
 //
-// A P counts in its slot the sections that it begins and ends (begin, end, leave), by
-// plain stores: an odd number is a section under way. Only who is pinned on the P
-// does so. To swap (follow), under the table's lock:
+// A P counts in its slot the sections that it begins and ends (begin, end, leave),
+// by plain stores: an odd number is a section under way. Only who is pinned on
+// the P does so. To swap (follow), under the table's lock:
 //
 //	both slots -> nil       who begins a section now finds no shard, and waits
 //	                        for the lock
@@ -33,9 +33,9 @@ const (
 	// strayFrees is after how many frees of another shard's blocks the swap is
 	// tried. It takes some microseconds.
 	strayFrees = 128
-	// straySections bounds the sections that the P has begun and ended
-	// meanwhile: two for each of these frees, as many for a malloc beside each,
-	// and a quarter more.
+	// straySections bounds the beginnings and ends of sections on the P
+	// meanwhile: two for each of these frees, two for a malloc beside each, and
+	// a quarter more.
 	straySections = strayFrees * 4 * 5 / 4
 )
 
@@ -77,6 +77,21 @@ func (s *Shard) countForeign(owner uint32) {
 func (s *Shard) ofP() *Slot { return (*Slot)(atomic.LoadPointer(&s.slot)) }
 
 func (s *Shard) setSlot(slot *Slot) { atomic.StorePointer(&s.slot, unsafe.Pointer(slot)) }
+
+// isBusy reports whether the P is in a section, after a barrier that came after
+// the slot was emptied.
+func (slot *Slot) isBusy() bool { return atomic.LoadUint32(&slot.sections)%2 == 1 }
+
+// sections returns the number of beginnings and ends of sections on the shard's
+// P, or 0 while it has none.
+//
+//go:nosplit
+func (s *Shard) sections() uint32 {
+	if slot := s.ofP(); slot != nil {
+		return atomic.LoadUint32(&slot.sections)
+	}
+	return 0
+}
 
 // takeForeign returns the shard whose P seems idle while its blocks are freed
 // here, once.

@@ -18,12 +18,3 @@ func (s *Shard) leave() {
 	released(unsafe.Pointer(s))
 	slot.end()
 }
-
-func (slot *Slot) isBusy() bool { return atomic.LoadUint32(&slot.sections)%2 == 1 }
-
-func (s *Shard) sections() uint32 {
-	if slot := s.ofP(); slot != nil {
-		return atomic.LoadUint32(&slot.sections)
-	}
-	return 0
-}

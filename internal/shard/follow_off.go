@@ -8,6 +8,4 @@ import "unsafe"
 // not pinned, shards stay where they are.
 const follows = false
 
-func (slot *Slot) isBusy() bool   { return true }
-func (s *Shard) leave()           { released(unsafe.Pointer(s)) }
-func (s *Shard) sections() uint32 { return 0 }
+func (s *Shard) leave() { released(unsafe.Pointer(s)) }

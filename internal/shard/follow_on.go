@@ -2,10 +2,7 @@
 
 package shard
 
-import (
-	"sync/atomic"
-	"unsafe"
-)
+import "unsafe"
 
 // follows tells whether shards follow goroutines.
 const follows = true
@@ -16,19 +13,4 @@ func (slot *Slot) end()   { slot.sections++ }
 func (s *Shard) leave() {
 	released(unsafe.Pointer(s))
 	(*Slot)(s.slot).sections++
-}
-
-// isBusy reports whether the P is in a section, after a barrier that came after
-// the slot was emptied.
-func (slot *Slot) isBusy() bool { return atomic.LoadUint32(&slot.sections)%2 == 1 }
-
-// sections returns how many sections the shard's P has begun and ended, or 0
-// while it has none.
-//
-//go:nosplit
-func (s *Shard) sections() uint32 {
-	if slot := s.ofP(); slot != nil {
-		return atomic.LoadUint32(&slot.sections)
-	}
-	return 0
 }

@@ -411,7 +411,7 @@ func (t *Table) refill(s *Shard, c uint8) (f found, broken unsafe.Pointer) {
 	}
 	t.readInbox(s)
 	t.sweepOne(s)
-	if s.nempty > maxEmpties {
+	for s.nempty > maxEmpties { // twice at most: it was no more before
 		t.shed(s)
 	}
 	if s.used[c] != &s.none {

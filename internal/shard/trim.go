@@ -2,6 +2,7 @@ package shard
 
 import (
 	"runtime"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -41,11 +42,18 @@ func (t *Table) Trim() error {
 	return v.err
 }
 
+// ticking is held by the one tick at a time.
+var ticking sync.Mutex
+
 // tick is what the janitor does for the tables that are due: it drains the
 // shards that are idle, and gives back what has not been needed for a whole tick
 // or exceeds what may be retained. It returns the tables that have something
 // left to come for.
 func tick(tables []*Table) (again []*Table) {
+	// It holds the locks of all its tables at once: two of them, with the same
+	// tables in another order, would wait for each other.
+	ticking.Lock()
+	defer ticking.Unlock()
 	idle := idle(tables)
 	var r round
 	for _, t := range tables {
