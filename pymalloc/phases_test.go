@@ -80,11 +80,17 @@ func TestBusyThenIdle(t *testing.T) {
 	h := a.AcquireHeap()
 	defer h.Release()
 	const total = 32 << 20
-	for _, p := range fill(t, h, total) {
+	ps := make([]unsafe.Pointer, total/64)
+	for i := range ps {
+		ps[i] = mustMalloc(t, h, 64)
+	}
+	for _, p := range ps {
 		mustFree(t, a, p)
 	}
 	for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		mustMalloc(t, h, 8192)
+		for range 64 { // of the pools that it has, so that nothing new calls the janitor
+			mustMalloc(t, h, 64)
+		}
 	}
 	if !waitFor(10*time.Second, func() bool { s := a.Stats(); return s.MappedBytes-s.InUseBytes < 8<<20 }) {
 		t.Errorf("an idle allocator keeps its memory\n%v", a.Stats())
@@ -102,52 +108,31 @@ func TestIdleWithoutSlowFrees(t *testing.T) {
 	}
 }
 
-// A hole that is there is found before the limit is reported, be it in the last
-// arena that one would look at.
-func TestLimitWithHoles(t *testing.T) {
-	const run = 48 << 10
-	a := newAllocator(t, Options{LimitBytes: 48 << 20})
-	var ps []unsafe.Pointer
-	for {
-		p, err := a.UnsafeMalloc(run)
-		if err != nil {
-			break
-		}
-		ps = append(ps, p)
-	}
-	last := uintptr(ps[len(ps)-1]) &^ (1<<20 - 1)
-	for i, p := range ps {
-		if i%2 == 0 || uintptr(p)&^(1<<20-1) == last {
-			mustFree(t, a, p)
-		}
-	}
-	for _, size := range []int{64 << 10, 256 << 10, 20_000} {
-		mustFree(t, a, mustMalloc(t, a, size))
-	}
-}
-
 // Memory that the system does not take back at the limit is used.
 func TestLimitAndUnmapRefused(t *testing.T) {
 	a := newAllocator(t, Options{LimitBytes: 8 << 20})
 	h := a.AcquireHeap()
 	defer h.Release()
+	const units = 8 * 63 // all that the limit allows, as pools of the heap
 	var ps []unsafe.Pointer
-	for range 600 {
-		ps = append(ps, mustMalloc(t, h, 1024))
-	}
-	for len(ps) < 1200 {
-		ps = append(ps, mustMalloc(t, h, 10_000))
+	for range units * (16 << 10) / 64 {
+		ps = append(ps, mustMalloc(t, h, 64))
 	}
 	for _, p := range ps {
-		mustFree(t, h, p)
+		mustFree(t, a, p) // by others: the pools stay the heap's
 	}
+	var refused int
 	defer osmem.SetFault(func(op osmem.Op, _ int) error {
-		if op == osmem.OpRelease || op == osmem.OpMap {
+		if op == osmem.OpRelease || op == osmem.OpDecommit {
+			refused++
 			return osmem.ErrNoMemory
 		}
 		return nil
 	})()
 	mustFree(t, a, mustMalloc(t, a, 8192))
+	if refused == 0 {
+		t.Error("nothing was to be given back: the test shows nothing")
+	}
 }
 
 // The error of a call names that call.
@@ -199,42 +184,128 @@ func TestReleasedHeap(t *testing.T) {
 	mustFree(t, h, p)
 }
 
-// A block that was handed out last, freed by others, and freed by all again, is
-// free once: whether its pool is looked at in between or not.
+// lastOf allocates n blocks of size bytes on a new heap, which fill a pool's
+// beginning: all but the first by the fast path, so that the last is remembered.
+func lastOf(t *testing.T, n, size int) (a *Allocator, owner, other *Heap, ps []unsafe.Pointer) {
+	t.Helper()
+	a = newAllocator(t, Options{})
+	owner, other = a.AcquireHeap(), a.AcquireHeap()
+	t.Cleanup(owner.Release)
+	t.Cleanup(other.Release)
+	for range n {
+		ps = append(ps, mustMalloc(t, owner, size))
+	}
+	return a, owner, other, ps
+}
+
+// refused fails the test if the block at p, which is free, can be freed again.
+func refused(t *testing.T, src source, p unsafe.Pointer) {
+	t.Helper()
+	if err := src.UnsafeFree(p); !errors.Is(err, ErrDoubleFree) && !errors.Is(err, ErrNotOwned) {
+		t.Errorf("a second free: %v", err)
+	}
+}
+
+// perPool is how many blocks of 2048 bytes a pool has.
+const perPool = 16 << 10 / 2048
+
+// A block that was handed out last is free after others have freed it, whatever
+// happens to its pool before its owner frees it again.
 func TestLastBlock(t *testing.T) {
-	for _, size := range []int{16, 64, 512, 5000} {
-		a := newAllocator(t, Options{})
-		owner, other := a.AcquireHeap(), a.AcquireHeap()
-		for range 1000 {
-			p := mustMalloc(t, owner, size)
+	t.Run("at once", func(t *testing.T) {
+		_, owner, other, ps := lastOf(t, 3, 2048)
+		mustFree(t, other, ps[2])
+		refused(t, owner, ps[2])
+		refused(t, other, ps[2])
+	})
+	t.Run("refilled", func(t *testing.T) {
+		_, owner, other, ps := lastOf(t, perPool, 2048)
+		mustFree(t, other, ps[0])
+		mustFree(t, other, ps[perPool-1])
+		if p := mustMalloc(t, owner, 2048); p != ps[0] {
+			t.Fatalf("malloc took %p, the remote list has %p", p, ps[0])
+		}
+		refused(t, owner, ps[perPool-1])
+	})
+	t.Run("made quiet by another free", func(t *testing.T) {
+		_, owner, other, ps := lastOf(t, 3, 2048)
+		mustFree(t, other, ps[2])
+		mustFree(t, owner, ps[0])
+		refused(t, owner, ps[2])
+	})
+	t.Run("its pool is of another class", func(t *testing.T) {
+		_, owner, other, ps := lastOf(t, perPool+3, 2048)
+		// The full pool, the first one, comes back before that of the last block.
+		mustFree(t, owner, ps[0])
+		mustFree(t, owner, ps[1])
+		// The one that is kept, by a way that does not remember it.
+		if _, err := owner.UnsafeAlignedMalloc(2048, 32); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range ps[perPool:] {
 			mustFree(t, other, p)
-			for _, src := range []source{owner, other, a} {
-				if err := src.UnsafeFree(p); !errors.Is(err, ErrDoubleFree) {
-					t.Fatalf("size %d: second free: %v, want ErrDoubleFree", size, err)
-				}
-			}
-			q := mustMalloc(t, owner, size)
-			if q == p {
-				t.Fatalf("size %d: handed out from the remote list without a refill", size)
-			}
-			mustFree(t, owner, q)
-			if err := owner.UnsafeFree(q); !errors.Is(err, ErrDoubleFree) {
-				t.Fatalf("size %d: second free: %v, want ErrDoubleFree", size, err)
-			}
-			seen := map[unsafe.Pointer]bool{}
-			for range 40 {
-				p := mustMalloc(t, owner, size)
-				if seen[p] {
-					t.Fatalf("size %d: %p was handed out twice", size, p)
-				}
-				seen[p] = true
-			}
-			for p := range seen {
-				mustFree(t, owner, p)
+		}
+		for size := 16; size <= 8*16; size += 16 { // a sweep for each, and one gets the pool
+			mustMalloc(t, owner, size)
+		}
+		refused(t, owner, ps[perPool+2])
+	})
+	t.Run("in the batch", func(t *testing.T) {
+		a := newAllocator(t, Options{})
+		p := mustMalloc(t, a, 2048)
+		if err := a.UnsafeFreeBatch([]unsafe.Pointer{p}); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, a, p)
+	})
+}
+
+// Blocks that the owner has collected, and not looked at yet, are free.
+func TestFreeOnTheChain(t *testing.T) {
+	const n = 16 << 10 / 64
+	_, owner, other, ps := lastOf(t, n, 64)
+	for _, p := range ps[:n-1] {
+		mustFree(t, other, p)
+	}
+	first := mustMalloc(t, owner, 64)
+	for _, p := range ps[:n-1] {
+		if p != first {
+			refused(t, owner, p)
+		}
+	}
+}
+
+// Huge mappings keep their addresses where that is asked for, whole or in parts.
+func TestKeptHuge(t *testing.T) {
+	const size = 3 << 20
+	before := new(Allocator).Stats().KeptAddressBytes
+	kept := func() uint64 { return new(Allocator).Stats().KeptAddressBytes - before }
+	use := func(o Options, size int) (p unsafe.Pointer) {
+		a := newAllocator(t, o)
+		p = mustMalloc(t, a, size)
+		for i, b := range unsafe.Slice((*byte)(p), size) {
+			if b != 0 {
+				t.Fatalf("byte %d of a fresh mapping is %#x", i, b)
 			}
 		}
-		owner.Release()
-		other.Release()
-		requireEmpty(t, a)
+		stamp(p, size, 1)
+		mustFree(t, a, p)
+		if err := a.Trim(); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	// Larger than what other tests have left.
+	first := use(Options{KeepAddresses: KeepAlways}, 16*size)
+	if kept() < 16*size {
+		t.Fatalf("%d bytes of addresses are kept, want %d", kept(), 16*size)
+	}
+	if p := use(Options{KeepAddresses: KeepAlways}, 16*size); p != first {
+		t.Errorf("the next one is at %p, not at %p", p, first)
+	}
+	most := kept()
+	use(Options{KeepAddresses: KeepNever}, 15*size)
+	if kept() != most {
+		t.Errorf("%d bytes of addresses are kept after a part was used, before %d", kept(), most)
 	}
 }

@@ -12,8 +12,9 @@
 //	  the first k units                  pools and runs
 //
 // The header of unit i stands i × 256 bytes from the arena's start. The first k
-// headers keep a zero word, Free, where a pool has its ownership word, so that a
-// bad free of an address in the first k units goes wrong nowhere.
+// headers are zero where a pool has its ownership word, Free, and where it counts
+// the blocks that it ever handed out, so that a bad free of an address in the
+// first k units is known for one.
 //
 // # Usable arenas, fullest first
 //

@@ -256,36 +256,43 @@ func TestRefused(t *testing.T) {
 }
 
 // Where the fullest arenas have their free units scattered, the holes of the
-// emptiest ones are found before an arena is mapped.
+// emptiest ones are found before an arena is mapped; and wherever a hole is, it is
+// found before a limit is reported.
 func TestFindsHoles(t *testing.T) {
 	const arenas = 3 * findTries
-	s := newSet(t, DefaultBytes, 0)
-	var all [arenas][]*pool.Header
-	for i := range all {
-		for range s.Usable() {
-			h, _, err := s.TakeRun(1, 1)
-			if err != nil {
+	for _, c := range []struct {
+		name    string
+		limit   uint64
+		scatter func(arena int) int // frees every so many-th unit
+	}{
+		{"the emptiest", 0, func(int) int { return 2 }},
+		{"in the middle", arenas * DefaultBytes, func(i int) int { return 2 + i%2*4 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSet(t, DefaultBytes, c.limit)
+			var all [arenas][]*pool.Header
+			for i := range all {
+				for range s.Usable() {
+					h, _, err := s.TakeRun(1, 1)
+					if err != nil {
+						t.Fatal(err)
+					}
+					all[i] = append(all[i], h)
+				}
+			}
+			for i, runs := range all {
+				for j, h := range runs {
+					if i == arenas/2 && (j < 12 || c.limit == 0 && j%2 == 0) || i != arenas/2 && j%c.scatter(i) == 0 {
+						s.PutNumber(h.Number())
+					}
+				}
+			}
+			if _, _, err := s.TakeRun(10, 1); err != nil {
 				t.Fatal(err)
 			}
-			all[i] = append(all[i], h)
-		}
-	}
-	for i, runs := range all {
-		for j, h := range runs {
-			// Every other unit, and in one arena a hole and some more.
-			if j%2 == 0 || i == arenas/2 && j < 12 {
-				s.PutNumber(h.Number())
+			if n := s.Counts.Mapped.Load(); n != arenas {
+				t.Errorf("%d arenas were mapped, %d have room", n, arenas)
 			}
-		}
-	}
-	before := s.Counts.Mapped.Load()
-	if before != arenas {
-		t.Fatalf("%d arenas are mapped, want %d", before, arenas)
-	}
-	if _, _, err := s.TakeRun(10, 1); err != nil {
-		t.Fatal(err)
-	}
-	if now := s.Counts.Mapped.Load(); now != before {
-		t.Error("an arena was mapped although there was room")
+		})
 	}
 }

@@ -89,19 +89,14 @@ func (g *Geometry) distance(unit int) uint32 {
 	return uint32(unit * (g.UnitBytes - pool.HeaderBytes))
 }
 
-// nothing is the header of the units that headers lie in: Free for ever.
-var nothing pool.Header
-
 // PoolOf returns the header of the pool or run that p, an address of an arena
-// in the map, lies in.
+// in the map, lies in; for an address among the headers one that is Free for
+// ever, and in which no block has been.
 //
 //go:nosplit
 func (g *Geometry) PoolOf(p unsafe.Pointer) *pool.Header {
 	base := g.baseOf(p)
 	unit := int(uintptr(p)-uintptr(base)) >> g.UnitLog
-	if unit < g.HeaderUnits {
-		return &nothing
-	}
 	h := g.headerOf(base, unit)
 	if h.Owner() == pool.Inner {
 		h = h.Outer()

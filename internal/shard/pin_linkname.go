@@ -17,10 +17,12 @@ func (v *View) Take(token int) (s *Shard, ok bool) {
 	if uint32(token) < v.n.Load() {
 		slot := v.slot(token)
 		slot.begin()
-		if s = slot.Load(); s == nil {
+		if s = slot.Load(); s != nil {
+			acquired(unsafe.Pointer(s))
+		} else {
+			released(unsafe.Pointer(slot))
 			slot.end()
 		}
-		acquired(unsafe.Pointer(s))
 	}
 	return s, true
 }

@@ -13,6 +13,6 @@ func loadPtr(p *uintptr) uintptr     { return *p }
 func storePtr(p *uintptr, v uintptr) { *p = v }
 
 // acquired and released tell the race detector, where there is one, that a
-// shard's users take turns.
+// shard's users take turns, and that who found none in a slot has gone.
 func acquired(unsafe.Pointer) {}
 func released(unsafe.Pointer) {}

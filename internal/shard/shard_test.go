@@ -44,6 +44,7 @@ func TestCloseForgets(t *testing.T) {
 		if err := table.Close(); err != nil {
 			t.Fatal(err)
 		}
+		table.armed.Store(false)
 		table.arm()
 		janitor.mu.Lock()
 		_, due := janitor.due[table]
@@ -116,6 +117,91 @@ func TestRoundStopsTwice(t *testing.T) {
 		if err := table.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A round comes again for a shard that was busy while it looked.
+func TestBusyShard(t *testing.T) {
+	table, _ := openTable(t, 24*time.Hour)
+	use(t, table)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			for range 20 { // a pool has fewer of these
+				if _, _, err := table.Alloc(nil, 40); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	}()
+	again := 0 // a slow machine may let the shard seem idle
+	for range 100 {
+		again += len(tick([]*Table{table}))
+	}
+	if again == 0 {
+		t.Error("the janitor forgets a shard that was busy")
+	}
+	close(stop)
+	<-stopped
+	if err := table.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who still has the table of a former life sees no shards of the present one.
+func TestFormerLife(t *testing.T) {
+	former, view := openTable(t, 24*time.Hour)
+	use(t, former)
+	if err := former.Close(); err != nil {
+		t.Fatal(err)
+	}
+	g, err := arena.NewGeometry(arena.DefaultBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err := Open(Config{Geometry: g, RetainDelay: 24 * time.Hour}, view)
+	if err != nil {
+		t.Fatal(err)
+	}
+	use(t, now)
+	former.eachShard(func(*Shard) { t.Error("a closed table has a shard") })
+	if err := now.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// An owner's free makes a pool quiet again that others have freed onto.
+func TestQuieten(t *testing.T) {
+	table, view := openTable(t, 24*time.Hour)
+	var ps []unsafe.Pointer
+	for range 4 {
+		p, _, err := table.Alloc(nil, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ps = append(ps, p)
+	}
+	h := view.HeaderOf(ps[0])
+	if v := table.freeWithoutShard(ps[1]); v != Freed || h.Word().Len() != 1 {
+		t.Fatalf("free by nobody: %v, %d on the remote list", v, h.Word().Len())
+	}
+	// Whichever P this is now, the owner's shard is asked.
+	token := Enter()
+	s := shardOf(h.Owner())
+	verdict := table.freePinned(s, ps[2])
+	Exit(nil, token)
+	if verdict != Freed || !h.IsQuiet(s.word) {
+		t.Errorf("free by the owner: %v; the pool's word is %#x", verdict, h.Word())
+	}
+	if err := table.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

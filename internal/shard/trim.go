@@ -359,7 +359,9 @@ func (t *Table) Close() error {
 		hp.await()
 	}
 	for i := range int(n) {
-		if s := t.view.slot(i).Load(); s != nil {
+		slot := t.view.slot(i)
+		acquired(unsafe.Pointer(slot))
+		if s := slot.Load(); s != nil {
 			out = append(out, s)
 		}
 	}
