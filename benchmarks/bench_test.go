@@ -158,16 +158,42 @@ var (
 	sharedNames = []string{"pymalloc", "pymalloc-heap", "modernc-mutex", "goheap"}
 )
 
+// nothing is two calls that store a word each: what no allocator is faster than.
+type nothing struct {
+	mallocs int
+	freed   unsafe.Pointer
+}
+
+//go:noinline
+func (n *nothing) UnsafeMalloc(int) (unsafe.Pointer, error) {
+	n.mallocs++
+	return n.freed, nil
+}
+
+//go:noinline
+func (n *nothing) UnsafeFree(p unsafe.Pointer) error {
+	n.freed = p
+	return nil
+}
+
 // Pair is malloc and free of one block, the same again and again. The three
 // allocators are called directly, the others through an interface.
 func BenchmarkPair(b *testing.B) {
 	for _, size := range []int{16, 64, 256, 1024, 8192} {
-		eachImpl(b, append(allNames[:len(allNames):len(allNames)], "syncpool"), size, fmt.Sprintf("size=%d", size),
+		labels := fmt.Sprintf("size=%d", size)
+		eachImpl(b, append(allNames[:len(allNames):len(allNames)], "syncpool"), size, labels,
 			func(b *testing.B, s shared) {
 				m := s.each()
 				defer release(m)
 				pairs(b, m, size)
 			})
+		b.Run("impl=nothing/"+labels, func(b *testing.B) {
+			m := new(nothing)
+			for b.Loop() {
+				p, _ := m.UnsafeMalloc(size)
+				_ = m.UnsafeFree(p)
+			}
+		})
 	}
 }
 

@@ -69,20 +69,25 @@ func measure(_ context.Context, args []string, stdout, stderr io.Writer) error {
 
 // measureApart runs measure in a process of its own.
 func measureApart(ctx context.Context, plan, name string, check bool) (m measurement, err error) {
+	return m, runSelf(ctx, &m, measureCommand, fmt.Sprintf("-check=%t", check), plan, name)
+}
+
+// runSelf runs this program with other arguments, and decodes what it prints.
+func runSelf(ctx context.Context, result any, args ...string) error {
 	self, err := os.Executable()
 	if err != nil {
-		return m, err
+		return err
 	}
 	var stdout, stderr bytes.Buffer
-	c := exec.CommandContext(ctx, self, measureCommand, fmt.Sprintf("-check=%t", check), plan, name)
+	c := exec.CommandContext(ctx, self, args...)
 	c.Stdout, c.Stderr = &stdout, &stderr
 	if err := c.Run(); err != nil {
 		if ctx.Err() != nil {
-			return m, ctx.Err()
+			return ctx.Err()
 		}
-		return m, fmt.Errorf("%w: %s", err, head(stderr.String()))
+		return fmt.Errorf("%w: %s", err, head(stderr.String()))
 	}
-	return m, json.Unmarshal(stdout.Bytes(), &m)
+	return json.Unmarshal(stdout.Bytes(), result)
 }
 
 // head returns what a process said first, without the stacks of a crash.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"runtime/metrics"
 	"slices"
 	"strconv"
 	"time"
@@ -60,7 +59,7 @@ func probe(_ context.Context, args []string, stdout, stderr io.Writer) error {
 func probeWhat(what string, info impl.Info, threads, scale int) (s suite.Sample, err error) {
 	runtime.GC()
 	s.BeginResident = proc.Resident()
-	cycles, cpu := readCollector()
+	before := proc.ReadCollector()
 	switch what {
 	case suite.Decay:
 		s.Decay, err = workload.Decay(info)
@@ -77,14 +76,7 @@ func probeWhat(what string, info impl.Info, threads, scale int) (s suite.Sample,
 		s.Result, err = all[i].Run(info, threads, scale)
 	}
 	s.PeakResident = proc.PeakResident()
-	after, cpuAfter := readCollector()
-	s.GCCycles, s.GCCPU = after-cycles, time.Duration((cpuAfter-cpu)*float64(time.Second))
+	after := proc.ReadCollector()
+	s.GCCycles, s.GCCPU = after.Cycles-before.Cycles, time.Duration((after.CPU-before.CPU)*float64(time.Second))
 	return s, err
-}
-
-// readCollector returns the cycles and the CPU seconds of the collector so far.
-func readCollector() (cycles uint64, cpu float64) {
-	m := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/cpu/classes/gc/total:cpu-seconds"}}
-	metrics.Read(m)
-	return m[0].Value.Uint64(), m[1].Value.Float64()
 }

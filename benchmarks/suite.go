@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -321,21 +318,6 @@ func replayApart(ctx context.Context, plan, impl string) (sample suite.Sample, e
 	sample.Elapsed, sample.GCCycles = m.Timing.Elapsed, m.Timing.GCCycles
 	sample.PeakResident, sample.BeginResident = m.Timing.PeakResident, m.Timing.BeginResident
 	return sample, nil
-}
-
-// runSelf runs this program with other arguments, and decodes what it prints.
-func runSelf(ctx context.Context, result any, args ...string) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	var stdout, stderr bytes.Buffer
-	c := exec.CommandContext(ctx, self, args...)
-	c.Stdout, c.Stderr = &stdout, &stderr
-	if err := c.Run(); err != nil {
-		return fmt.Errorf("%w: %s", err, head(stderr.String()))
-	}
-	return json.Unmarshal(stdout.Bytes(), result)
 }
 
 // compareReports tells what has changed between two reports of the suite.

@@ -260,9 +260,7 @@ func FuzzAllocator(f *testing.F) {
 	f.Add([]byte("a program of calls, as good as any other: malloc, free, realloc, trim"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := input(data)
-		if len(in) > 4000 {
-			t.Skip("long")
-		}
+		in = in[:min(len(in), 4000)]
 		a, err := pymalloc.NewAllocator(in.options())
 		if err != nil {
 			t.Fatal(err)

@@ -1,5 +1,7 @@
-// Package proc asks the operating system about this process.
+// Package proc asks the operating system, and the Go runtime, about this process.
 package proc
+
+import "runtime/metrics"
 
 // Usage is what the process takes. A figure that the system does not tell is 0.
 type Usage struct {
@@ -9,3 +11,16 @@ type Usage struct {
 }
 
 const unknownCPU = "unknown processor"
+
+// Collector is the work of Go's collector so far.
+type Collector struct {
+	Cycles uint64  // that ended
+	CPU    float64 // of those, in seconds
+}
+
+// ReadCollector returns the work so far.
+func ReadCollector() Collector {
+	s := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/cpu/classes/gc/total:cpu-seconds"}}
+	metrics.Read(s)
+	return Collector{s[0].Value.Uint64(), s[1].Value.Float64()}
+}

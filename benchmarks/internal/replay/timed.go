@@ -3,7 +3,6 @@ package replay
 import (
 	"encoding/binary"
 	"runtime"
-	"runtime/metrics"
 	"time"
 	"unsafe"
 
@@ -35,15 +34,15 @@ func Time(p *Plan, info impl.Info) (Timing, error) {
 		return Timing{}, err
 	}
 	r.impl = info.New(len(p.Threads))
-	var gc gcUsage
+	var gc proc.Collector
 	var faults, resident uint64
-	begin := func() { gc, faults, resident = readGC(), proc.Read().Faults, proc.Resident() }
+	begin := func() { gc, faults, resident = proc.ReadCollector(), proc.Read().Faults, proc.Resident() }
 	elapsed, err := r.all(begin, r.timedThread)
-	now := readGC()
+	now := proc.ReadCollector()
 	t := Timing{
 		Elapsed:  elapsed,
-		GCCycles: now.cycles - gc.cycles,
-		GCCPU:    now.cpu - gc.cpu,
+		GCCycles: now.Cycles - gc.Cycles,
+		GCCPU:    now.CPU - gc.CPU,
 		Faults:   proc.Read().Faults - faults,
 		Calls:    r.impl.Calls(),
 
@@ -126,16 +125,4 @@ func holdsMark(p unsafe.Pointer, slot, size uint32) bool {
 	b := unsafe.Slice((*byte)(p), size)
 	return binary.LittleEndian.Uint64(b) == markOf(slot) &&
 		(size < 16 || binary.LittleEndian.Uint64(b[size-8:]) == ^markOf(slot))
-}
-
-// gcUsage is the work of the collector so far; cpu is that of finished cycles.
-type gcUsage struct {
-	cycles uint64
-	cpu    float64 // seconds
-}
-
-func readGC() gcUsage {
-	s := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/cpu/classes/gc/total:cpu-seconds"}}
-	metrics.Read(s)
-	return gcUsage{s[0].Value.Uint64(), s[1].Value.Float64()}
 }

@@ -49,10 +49,13 @@ func (r Row) sorted() []replay.Timing {
 }
 
 // WriteJSON writes the report for machines.
-func (r *Report) WriteJSON(w io.Writer) error {
+func (r *Report) WriteJSON(w io.Writer) error { return Encode(w, r) }
+
+// Encode writes v as all reports are written for machines.
+func Encode(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "\t")
-	return e.Encode(r)
+	return e.Encode(v)
 }
 
 // ReadJSON reads what WriteJSON wrote.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pyarena/pyarena/benchmarks/internal/report"
 	"github.com/pyarena/pyarena/benchmarks/internal/workload"
 )
 
@@ -85,11 +86,7 @@ func (r *Report) find(workload string, threads int, impl string) *Row {
 }
 
 // WriteJSON writes the report for machines.
-func (r *Report) WriteJSON(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "\t")
-	return e.Encode(r)
-}
+func (r *Report) WriteJSON(w io.Writer) error { return report.Encode(w, r) }
 
 // ReadJSON reads what WriteJSON wrote.
 func ReadJSON(in io.Reader) (*Report, error) {

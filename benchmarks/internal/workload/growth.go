@@ -2,7 +2,6 @@ package workload
 
 import (
 	"runtime"
-	"runtime/metrics"
 	"time"
 	"unsafe"
 
@@ -105,17 +104,14 @@ func Collect(info impl.Info, n int) (c Collector, err error) {
 		return c, err
 	}
 	const cycles = 5
-	m := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
-	metrics.Read(m)
-	cpu := m[0].Value.Float64()
+	before := proc.ReadCollector()
 	c.Values, c.Cycle = n, time.Hour
 	for range cycles {
 		begun := time.Now()
 		runtime.GC()
 		c.Cycle = min(c.Cycle, time.Since(begun))
 	}
-	metrics.Read(m)
-	c.CPU = time.Duration((m[0].Value.Float64() - cpu) / cycles * float64(time.Second))
+	c.CPU = time.Duration((proc.ReadCollector().CPU - before.CPU) / cycles * float64(time.Second))
 	runtime.KeepAlive(table)
 	return c, nil
 }
