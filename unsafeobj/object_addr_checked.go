@@ -2,8 +2,6 @@
 
 package unsafeobj
 
-import "unsafe"
-
 // at returns the object at an address. checkptr takes a pointer that was
 // read, but not one that was computed from nil.
-func at(addr uintptr) *header { return *(**header)(unsafe.Pointer(&addr)) }
+func at(addr uintptr) *header { return (*header)(pointerAt(addr)) }

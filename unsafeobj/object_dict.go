@@ -48,12 +48,13 @@ func tableLen(o Object) int {
 // Set sets the value of a key, both borrowed. A key that is there already stays. A
 // key that cannot be hashed, such as a list, is a [TypeError].
 func (d Dict) Set(k, v Object) error {
-	if d.addr == 0 || k.addr == 0 || v.addr == 0 {
-		return ErrNoObject
+	h, key, err := into(d.object, k)
+	if err != nil {
+		return err
 	}
-	h, key, value := at(d.addr), at(k.addr), at(v.addr)
-	if !sameSpace(h, key) || !sameSpace(h, value) {
-		return ErrSpace
+	_, value, err := into(d.object, v)
+	if err != nil {
+		return err
 	}
 	s := spaceOf(h)
 	s.lock()
@@ -94,16 +95,13 @@ func (s *Space) replace(o *tableObject, i int, value *header) {
 
 // SetString sets the value, borrowed, of a str key, which it makes if need be.
 func (d Dict) SetString(k string, v Object) error {
-	if d.addr == 0 || v.addr == 0 {
-		return ErrNoObject
-	}
-	h, value := at(d.addr), at(v.addr)
-	if !sameSpace(h, value) {
-		return ErrSpace
+	h, value, err := into(d.object, v)
+	if err != nil {
+		return err
 	}
 	s := spaceOf(h)
 	s.lock()
-	err := s.putString(tableOf(h), k, value)
+	err = s.putString(tableOf(h), k, value)
 	s.unlock()
 	return err
 }
@@ -343,16 +341,13 @@ func (v Set) Len() int { return tableLen(v.object) }
 // Add adds an item, borrowed, if it is not there. One that cannot be hashed is a
 // [TypeError].
 func (v Set) Add(k Object) error {
-	if v.addr == 0 || k.addr == 0 {
-		return ErrNoObject
-	}
-	h, key := at(v.addr), at(k.addr)
-	if !sameSpace(h, key) {
-		return ErrSpace
+	h, key, err := into(v.object, k)
+	if err != nil {
+		return err
 	}
 	s := spaceOf(h)
 	s.lock()
-	err := s.add(tableOf(h), key)
+	err = s.add(tableOf(h), key)
 	s.unlock()
 	return err
 }

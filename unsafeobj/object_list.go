@@ -221,12 +221,9 @@ func (s *Space) resize(l *listObject, n uint64) error {
 
 // Append adds v, borrowed, at the end.
 func (l List) Append(v Object) error {
-	if l.addr == 0 || v.addr == 0 {
-		return ErrNoObject
-	}
-	h, x := at(l.addr), at(v.addr)
-	if !sameSpace(h, x) {
-		return ErrSpace
+	h, x, err := into(l.object, v)
+	if err != nil {
+		return err
 	}
 	if o := listOf(h); h.space > 0 && o.n < o.cap && x.typ < firstContainer {
 		incref(x)
@@ -240,12 +237,9 @@ func (l List) Append(v Object) error {
 // Insert adds v, borrowed, before item i. As in Python i counts from the end if it
 // is negative, and stands for the end that it is beyond.
 func (l List) Insert(i int, v Object) error {
-	if l.addr == 0 || v.addr == 0 {
-		return ErrNoObject
-	}
-	h, x := at(l.addr), at(v.addr)
-	if !sameSpace(h, x) {
-		return ErrSpace
+	h, x, err := into(l.object, v)
+	if err != nil {
+		return err
 	}
 	return l.insert(h, x, i)
 }
@@ -303,12 +297,9 @@ func (l List) Get(i int) (AnyRef, error) {
 
 // Set replaces item i by v, borrowed.
 func (l List) Set(i int, v Object) error {
-	if l.addr == 0 || v.addr == 0 {
-		return ErrNoObject
-	}
-	h, x := at(l.addr), at(v.addr)
-	if !sameSpace(h, x) {
-		return ErrSpace
+	h, x, err := into(l.object, v)
+	if err != nil {
+		return err
 	}
 	s := spaceOf(h)
 	s.lock()

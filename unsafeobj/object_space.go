@@ -695,6 +695,17 @@ func (s *Space) deallocPayload(h *header) {
 // sameSpace reports whether x may be put into an object of h's Space.
 func sameSpace(h, x *header) bool { return x.space == h.space || x.space == 0 }
 
+// into returns a container, and what is to be put into it, if that may be.
+func into(container, item Object) (h, x *header, err error) {
+	if container.addr == 0 || item.addr == 0 {
+		return nil, nil, ErrNoObject
+	}
+	if h, x = at(container.addr), at(item.addr); !sameSpace(h, x) {
+		return nil, nil, ErrSpace
+	}
+	return h, x, nil
+}
+
 // hold adds the reference that an object of s has to x.
 func (s *Space) hold(x *header) {
 	incref(x)

@@ -222,7 +222,7 @@ func (t *Type) findFields(p reflect.Type, path string, offset uintptr) error {
 			}
 		}
 	default:
-		return fmt.Errorf("unsafeobj: %s: a %v holds a Go pointer; use unsafeobj.Field of an object", path, p)
+		return &GoPointerError{path, p, "unsafeobj.Field of an object"}
 	}
 	return nil
 }
