@@ -253,6 +253,84 @@ func TestObjectThresholds(t *testing.T) {
 	}
 }
 
+// A full collection comes by itself only when a quarter of the old objects has come
+// to them since the last one.
+func TestObjectQuarter(t *testing.T) {
+	s := objectSpace(t, SpaceOptions{})
+	keep := objectMust(s.List())
+	defer keep.Release()
+	more := func(n int) (collections int) {
+		for range n {
+			l := objectMust(s.List())
+			objectOK(t, keep.Get().Append(l.Object()))
+			l.Release()
+		}
+		return s.Stats().Generations[2].Collections
+	}
+	more(4000)
+	objectMust(s.Collect(2))
+	s.SetThreshold(10, 1, 1)
+	before := s.Stats().Generations[2].Collections
+	if n := more(900); n != before {
+		t.Errorf("%d full collections beside 4000 old objects and 900 new ones", n-before)
+	}
+	if n := more(900); n == before {
+		t.Error("no full collection beside 4000 old objects and 1800 new ones")
+	}
+}
+
+// Free lists keep as many dead objects as CPython's do, and none after a full
+// collection; those of a shared Space keep none.
+func TestObjectFreeLists(t *testing.T) {
+	const many = 5000
+	for _, kind := range []struct {
+		name string
+		kept uint64
+		make func(s *Space) AnyRef
+	}{
+		{"int", maxFreeInts, func(s *Space) AnyRef { return objectMust(s.Int(1000)).Any() }},
+		{"float", maxFreeFloats, func(s *Space) AnyRef { return objectMust(s.Float(1.5)).Any() }},
+		{"tuple", maxFreeTuples, func(s *Space) AnyRef { return objectMust(s.Tuple(None(), None())).Any() }},
+		{"long tuple", 0, func(s *Space) AnyRef { return objectMust(s.Tuple(make21()...)).Any() }},
+		{"list", maxFreeLists, func(s *Space) AnyRef { return objectMust(s.List()).Any() }},
+		{"dict", maxFreeDicts, func(s *Space) AnyRef { return objectMust(s.Dict()).Any() }},
+		{"set", maxFreeSets, func(s *Space) AnyRef { return objectMust(s.Set()).Any() }},
+	} {
+		for _, shared := range []bool{false, true} {
+			s := objectSpace(t, SpaceOptions{Shared: shared})
+			s.Disable()
+			base := s.mem.Stats().LiveBlocks
+			var refs []AnyRef
+			for range many {
+				refs = append(refs, kind.make(s))
+			}
+			for i := range refs {
+				refs[i].Release()
+			}
+			want := kind.kept
+			if shared {
+				want = 0
+			}
+			if n := s.mem.Stats().LiveBlocks - base; n != want {
+				t.Errorf("%s, shared=%t: %d dead objects are kept, want %d", kind.name, shared, n, want)
+			}
+			objectMust(s.Collect(2))
+			if n := s.mem.Stats().LiveBlocks - base; n != 0 {
+				t.Errorf("%s, shared=%t: %d dead objects are kept after a full collection", kind.name, shared, n)
+			}
+		}
+	}
+}
+
+// make21 is the items of a tuple that is too long for the free lists.
+func make21() []Object {
+	items := make([]Object, maxFreeTuple+1)
+	for i := range items {
+		items[i] = None()
+	}
+	return items
+}
+
 // While a collection works in slices the program goes on at random. What it holds
 // lives, and in the end nothing is left.
 func TestObjectSlicesModel(t *testing.T) {

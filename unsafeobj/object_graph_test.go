@@ -4,6 +4,7 @@ import (
 	"flag"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -166,6 +167,7 @@ func TestObjectGraphs(t *testing.T) {
 
 // A chain of any length dies, is traversed and printed without recursion.
 func TestObjectDeep(t *testing.T) {
+	defer debug.SetMaxStack(debug.SetMaxStack(4 << 20)) // beyond it the process ends
 	s := objectSpace(t, SpaceOptions{})
 	const depth = 300_000
 	l := objectMust(s.List())
