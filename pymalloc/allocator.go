@@ -2,6 +2,7 @@ package pymalloc
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -72,6 +73,21 @@ func (a *Allocator) Trim() error {
 	}
 	if err := t.Trim(); err != nil && !errors.Is(err, arena.ErrClosed) {
 		return err
+	}
+	return nil
+}
+
+// Check looks for faults in the allocator's structure: in lists, bitmaps, counts
+// and the links of freed blocks, which a program damages that writes to memory
+// that it has freed or never owned. The error, of the first fault found, wraps
+// [ErrCorrupted]. It costs what [Allocator.Trim] costs, and some 100 ns for each
+// pool; other goroutines may go on meanwhile. It is for tests, and for finding
+// out.
+func (a *Allocator) Check() error {
+	if t := a.table.Load(); t != nil {
+		if err := t.Check(); err != nil {
+			return fmt.Errorf("pymalloc: Check: %w: %w", ErrCorrupted, err)
+		}
 	}
 	return nil
 }

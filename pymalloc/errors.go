@@ -16,8 +16,9 @@ var (
 	ErrNotOwned = errors.New("not a block of this allocator")
 	// ErrDoubleFree: the block is free already.
 	ErrDoubleFree = errors.New("block is free already")
-	// ErrCorrupted: a free block was written to after it was freed.
-	ErrCorrupted = errors.New("free list is corrupted")
+	// ErrCorrupted: memory was written to by who did not own it: most often a
+	// block after it was freed.
+	ErrCorrupted = errors.New("memory is corrupted")
 	// ErrOptions: an option is out of range, or conflicts with another.
 	ErrOptions = errors.New("invalid option")
 	// ErrReleased: the heap was released, or its allocator closed.

@@ -179,7 +179,7 @@ func stress(t *testing.T, a *Allocator, workers int, d time.Duration) {
 	}
 	r := rand.New(rand.NewPCG(7, 7))
 	for end := time.Now().Add(d); time.Now().Before(end) && !stop.Load(); {
-		switch r.IntN(5) {
+		switch r.IntN(6) {
 		case 0:
 			runtime.GOMAXPROCS(1 + r.IntN(8))
 		case 1:
@@ -195,6 +195,10 @@ func stress(t *testing.T, a *Allocator, workers int, d time.Duration) {
 			}
 		case 4:
 			a.AcquireHeap().Release()
+		case 5:
+			if err := a.Check(); err != nil {
+				t.Error(err)
+			}
 		}
 		time.Sleep(time.Duration(r.IntN(5)) * time.Millisecond)
 	}
@@ -231,8 +235,10 @@ func requireEmpty(t *testing.T, a *Allocator) {
 	if s := a.Stats(); s.MappedBytes != 0 || s.Arenas.Current != 0 {
 		t.Errorf("%d bytes are mapped after Trim, want 0\n%s", s.MappedBytes, s)
 	}
+	if err := a.Check(); err != nil {
+		t.Error(err)
+	}
 	if table := a.table.Load(); table != nil {
-		table.Arenas.Check()
 		if n := table.Budget.Mapped(); n != 0 {
 			t.Errorf("the budget counts %d bytes mapped, want 0", n)
 		}

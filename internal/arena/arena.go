@@ -49,6 +49,7 @@ package arena
 
 import (
 	"errors"
+	"fmt"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -618,24 +619,25 @@ func (s *Set) Visit(f func(h *pool.Header)) (c Census) {
 	return c
 }
 
-// Check panics unless the lists and bitmaps agree. It is for tests.
-func (s *Set) Check() {
+// Check returns what is wrong with the lists and bitmaps of the arenas.
+func (s *Set) Check() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
 	for i := range s.bins {
 		b := &s.bins[i]
 		if (b.head != nil) != (s.binBits[i/64]>>(i%64)&1 == 1) {
-			panic("arena: bitmap of lists is wrong")
+			return fmt.Errorf("arenas with %d free units: the bitmap of lists is wrong", i)
 		}
 		for a := b.head; a != nil; a = a.next {
-			n++
-			if int(a.nfree) != i || freeBits(a).count(s.Units) != i {
-				panic("arena: number of free units is wrong")
+			if n++; int(a.nfree) != i || freeBits(a).count(s.Units) != i {
+				return fmt.Errorf("arena at %p: its bitmap has %d free units, it counts %d, it is in the list of those with %d",
+					a, freeBits(a).count(s.Units), a.nfree, i)
 			}
 		}
 	}
 	if n != s.arenas {
-		panic("arena: an arena is in no list")
+		return fmt.Errorf("%d arenas in lists, %d are in use", n, s.arenas)
 	}
+	return nil
 }

@@ -164,7 +164,9 @@ func TestModel(t *testing.T) {
 					}
 				}
 				if step%50 == 0 {
-					s.Check()
+					if err := s.Check(); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
 			c := s.Visit(func(*pool.Header) {})

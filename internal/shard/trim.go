@@ -22,7 +22,8 @@ type visit struct {
 	drained []*Shard // taken from their slots
 	heaps   []*Heap  // of which some are
 	retired []arena.Retired
-	err     error // the first refusal of the system
+	err     error // the first refusal of the system, or fault that was found
+	check   bool  // look for faults
 }
 
 // Trim gives back to the system whatever the allocator does not need: it drains
@@ -174,10 +175,11 @@ func (r round) drain() {
 		}
 		for _, s := range v.drained {
 			acquired(unsafe.Pointer(s))
+			v.checkShard(s)
 			v.t.drain(s)
 		}
 		for c := range v.t.usable {
-			v.t.drainUsable(&v.t.usable[c])
+			v.drainUsable(&v.t.usable[c])
 		}
 		v.t.drainFreepools(0)
 	}
@@ -296,13 +298,14 @@ func (t *Table) dispose(h *pool.Header) bool {
 }
 
 // drainUsable gives the pools of a shared stack back that have become empty.
-func (t *Table) drainUsable(st *stack) {
-	links := arena.Links()
+func (v *visit) drainUsable(st *stack) {
+	t, links := v.t, arena.Links()
 	var first, last uint32
 	for n := st.TakeAll(); n != 0; {
 		next := links.Next(n)
 		h := t.Arenas.ByNumber(n)
 		h.Take(pool.Hand)
+		v.checkPool(h)
 		if h.Retire() {
 			t.Arenas.PutNumber(n)
 		} else {
