@@ -15,7 +15,8 @@
 //	 released  ----------------- MapAligned ---------->  committed
 //	           <----------------- Release -------------
 //
-//	 committed --- Protect, Advise, Grow, Remap ------>  committed
+//	 committed -- Protect, Advise, Lock, Unlock, ----->  committed
+//	              Grow, Remap
 //
 //	released   not ours: the system may give the addresses to anyone
 //	reserved   ours, inaccessible, without memory behind it

@@ -18,10 +18,12 @@ const (
 	OpProtect
 	OpAdvise
 	OpRemap
+	OpLock
+	OpUnlock
 	numOps
 )
 
-var opNames = [numOps]string{"reserve", "commit", "decommit", "release", "map", "protect", "advise", "remap"}
+var opNames = [numOps]string{"reserve", "commit", "decommit", "release", "map", "protect", "advise", "remap", "lock", "unlock"}
 
 // String returns the operation's name, as it stands in errors.
 func (op Op) String() string {
@@ -33,7 +35,7 @@ func (op Op) String() string {
 
 // Counts is how often each operation has succeeded.
 type Counts struct {
-	Reserve, Commit, Decommit, Release, Map, Protect, Advise, Remap uint64
+	Reserve, Commit, Decommit, Release, Map, Protect, Advise, Remap, Lock, Unlock uint64
 }
 
 // Sub returns how often each operation has succeeded between earlier and c.
@@ -47,6 +49,8 @@ func (c Counts) Sub(earlier Counts) Counts {
 		Protect:  c.Protect - earlier.Protect,
 		Advise:   c.Advise - earlier.Advise,
 		Remap:    c.Remap - earlier.Remap,
+		Lock:     c.Lock - earlier.Lock,
+		Unlock:   c.Unlock - earlier.Unlock,
 	}
 }
 
@@ -68,6 +72,8 @@ func Calls() Counts {
 		Protect:  calls[OpProtect].Load(),
 		Advise:   calls[OpAdvise].Load(),
 		Remap:    calls[OpRemap].Load(),
+		Lock:     calls[OpLock].Load(),
+		Unlock:   calls[OpUnlock].Load(),
 	}
 }
 

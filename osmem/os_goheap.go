@@ -129,6 +129,11 @@ func sysAdvise(p unsafe.Pointer, size int, a Advice) error {
 	return wipe(p, size)
 }
 
+// sysLock does not lock: the Go heap's memory is not ours to.
+func sysLock(unsafe.Pointer, int) error { return errors.ErrUnsupported }
+
+func sysUnlock(unsafe.Pointer, int) error { return errors.ErrUnsupported }
+
 func sysRemap(unsafe.Pointer, int, int, bool) (unsafe.Pointer, error) {
 	return nil, errors.ErrUnsupported
 }

@@ -120,5 +120,9 @@ func sysProtect(p unsafe.Pointer, size int, a Access) error {
 	return unix.Mprotect(bytesAt(p, size), [numAccess]int{unix.PROT_NONE, unix.PROT_READ, readWrite}[a])
 }
 
+func sysLock(p unsafe.Pointer, size int) error { return unix.Mlock(bytesAt(p, size)) }
+
+func sysUnlock(p unsafe.Pointer, size int) error { return unix.Munlock(bytesAt(p, size)) }
+
 // OnGoHeap is whether the Go heap stands in for the system.
 const OnGoHeap = false

@@ -5,6 +5,8 @@ package osmem
 import (
 	"errors"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // noReserve: what these systems count as committed they refuse with an error,
@@ -14,12 +16,16 @@ const noReserve = 0
 // sysKeepsAddresses: the Go heap and the system's mappings share address space.
 func sysKeepsAddresses() bool { return true }
 
-// sysAdvise knows DontNeed. What madvise calls so may keep the contents here.
+// sysAdvise knows DontNeed, and DontDump where madvise does. What madvise calls
+// DontNeed may keep the contents here.
 func sysAdvise(p unsafe.Pointer, size int, a Advice) error {
-	if a != DontNeed {
-		return errors.ErrUnsupported
+	switch {
+	case a == DontNeed:
+		return renew(p, size, readWrite)
+	case a == DontDump && dontDump != 0:
+		return unix.Madvise(bytesAt(p, size), dontDump)
 	}
-	return renew(p, size, readWrite)
+	return errors.ErrUnsupported
 }
 
 func sysRemap(unsafe.Pointer, int, int, bool) (unsafe.Pointer, error) {

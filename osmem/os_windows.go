@@ -114,3 +114,11 @@ func sysRemap(unsafe.Pointer, int, int, bool) (unsafe.Pointer, error) {
 
 // OnGoHeap is whether the Go heap stands in for the system.
 const OnGoHeap = false
+
+func sysLock(p unsafe.Pointer, size int) error {
+	return windows.VirtualLock(uintptr(p), uintptr(size))
+}
+
+func sysUnlock(p unsafe.Pointer, size int) error {
+	return windows.VirtualUnlock(uintptr(p), uintptr(size))
+}

@@ -20,8 +20,8 @@ const (
 // Advice is what [Advise] tells the system about committed memory.
 type Advice uint8
 
-// The kinds of advice. Every system knows DontNeed; of those here only Linux
-// knows the others.
+// The kinds of advice. Every system knows DontNeed; DontDump is known on Linux,
+// FreeBSD and DragonFly; of those here only Linux knows the others.
 const (
 	// DontNeed drops the contents, which read as zero from now on, and gives the
 	// memory back; the region stays committed.
@@ -119,6 +119,22 @@ func Advise(p unsafe.Pointer, size int, a Advice) error {
 		return &Error{OpAdvise, uintptr(p), size, invalid("advice %d is unknown; use DontNeed or another constant of type Advice", a)}
 	}
 	return change(OpAdvise, p, size, func(size int) error { return sysAdvise(p, size, a) })
+}
+
+// Lock keeps size committed bytes at p, a multiple of the page size, in physical
+// memory: they are not written to swap. Systems bound how much a process may lock
+// (RLIMIT_MEMLOCK on Unix, the working set on Windows) and refuse more. Advise
+// with DontNeed, Decommit and Release end it, as [Unlock] does. It does not nest.
+// With the Go heap as backing it is refused with [errors.ErrUnsupported]. Any
+// goroutine may call it.
+func Lock(p unsafe.Pointer, size int) error {
+	return change(OpLock, p, size, func(size int) error { return sysLock(p, size) })
+}
+
+// Unlock ends what [Lock] began, for size committed bytes at p, a multiple of the
+// page size. Any goroutine may call it.
+func Unlock(p unsafe.Pointer, size int) error {
+	return change(OpUnlock, p, size, func(size int) error { return sysUnlock(p, size) })
 }
 
 // Grow makes oldSize committed bytes at p, a multiple of the page size, newSize

@@ -40,6 +40,11 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 				shard.Exit(s, token)
 				return p, nil
 			}
+			if p, _ := s.TakeHard(c); p != nil {
+				pool.Unseal(p)
+				shard.Exit(s, token)
+				return p, nil
+			}
 		}
 		shard.Exit(s, token)
 	}
@@ -59,6 +64,9 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 			p, clean := s.TakeHot(c), false
 			if p == nil {
 				p, clean = s.Used(c).PopZero()
+			}
+			if p == nil {
+				p, clean = s.TakeHard(c)
 			}
 			if p != nil {
 				s.SetLast(p, c)

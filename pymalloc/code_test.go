@@ -46,7 +46,7 @@ func TestFastPathCode(t *testing.T) {
 		"runtime.procPin": true, "runtime.procUnpin": true, "runtime.morestack_noctxt": true,
 		// Leaving the fast path:
 		"pymalloc.(*Allocator).allocSlow": true, "pymalloc.(*Allocator).freeSlow": true, "pymalloc.freeError": true,
-		"shard.(*Table).Trip": true, "shard.(*Table).FreeEntered": true, "shard.(*Heap).Trip": true,
+		"shard.(*Shard).TakeHard": true, "shard.(*Table).Trip": true, "shard.(*Table).FreeEntered": true, "shard.(*Heap).Trip": true,
 	}
 	for _, name := range []string{
 		"pymalloc.(*Allocator).UnsafeMalloc", "pymalloc.(*Allocator).UnsafeFree",

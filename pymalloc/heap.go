@@ -77,6 +77,12 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 				runtime.KeepAlive(h)
 				return p, nil
 			}
+			if p, _ := s.TakeHard(c); p != nil {
+				pool.Unseal(p)
+				hp.End()
+				runtime.KeepAlive(h)
+				return p, nil
+			}
 		}
 		hp.End()
 	}
@@ -96,6 +102,9 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 			p, clean := s.TakeHot(c), false
 			if p == nil {
 				p, clean = s.Used(c).PopZero()
+			}
+			if p == nil {
+				p, clean = s.TakeHard(c)
 			}
 			if p != nil {
 				s.SetLast(p, c)

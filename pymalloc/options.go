@@ -30,6 +30,20 @@ type Options struct {
 	// KeepAddresses says whether memory that is given back keeps its addresses,
 	// inaccessible, for later arenas and huge mappings of the process.
 	KeepAddresses KeepAddresses
+	// Hardened makes misuse show more often, and harder to exploit: free blocks
+	// are handed out in random order rather than the last one first; a free block
+	// whose first eight bytes were written to is found when it is to be handed
+	// out next, with ErrCorrupted; an inaccessible page ends every arena and every
+	// block of more than half an arena. An arena takes two of the process's
+	// mappings then (see vm.max_map_count on Linux). What it costs stands in the
+	// package documentation.
+	Hardened bool
+	// WipeOnFree clears blocks when they are freed, so that what they held is
+	// not to be read any more, by a later owner or in a core dump: blocks up to half an
+	// arena are overwritten with zeros, the pages of larger ones dropped. Arenas
+	// are left out of core dumps where the system can (Linux, FreeBSD,
+	// DragonFly). Close drops all pages without overwriting them.
+	WipeOnFree bool
 }
 
 // KeepAddresses is a choice of what happens to the addresses of memory that is
@@ -62,6 +76,9 @@ func (o Options) config() (c shard.Config, err error) {
 	if c.Geometry, err = arena.NewGeometry(arenaBytes); err != nil {
 		return c, bad("ArenaBytes", o.ArenaBytes, fmt.Sprintf("0 or a power of two from %d to %d", arena.MinBytes, arena.MaxBytes))
 	}
+	if o.Hardened {
+		c.Geometry = c.Geometry.Harden()
+	}
 	switch {
 	case o.LimitBytes < 0 || o.LimitBytes > 0 && o.LimitBytes < arenaBytes:
 		return c, bad("LimitBytes", o.LimitBytes, fmt.Sprintf("0 or at least ArenaBytes (%d)", arenaBytes))
@@ -80,5 +97,6 @@ func (o Options) config() (c shard.Config, err error) {
 		c.RetainDelay = time.Second
 	}
 	c.Keep = o.KeepAddresses == KeepAlways || o.KeepAddresses == KeepWhereNeeded && osmem.KeepsAddresses()
+	c.Wipe = o.WipeOnFree
 	return c, nil
 }

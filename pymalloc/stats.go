@@ -88,7 +88,7 @@ type Parts struct {
 	Blocks       uint64 // live blocks in pools
 	Available    uint64 // blocks of pools that are not in use
 	UnusedPools  uint64 // units of no pool, and pools without a live block
-	Headers      uint64 // arena and pool headers
+	Headers      uint64 // arena and pool headers, and guard pages
 	Quantization uint64 // rests of pools and runs that hold no block
 	Runs         uint64 // large runs
 	Huge         uint64 // huge mappings
@@ -136,12 +136,13 @@ func (a *Allocator) Stats() Stats {
 		Current: uint64(census.Arenas), Free: uint64(census.Free), Bytes: uint64(g.Bytes),
 		Total: arenas.Mapped.Load(), Reclaimed: arenas.Unmapped.Load(), HighWater: arenas.HighWater.Load(),
 	}
-	s.Parts.Headers = uint64(census.Arenas*g.HeaderUnits) * unit
+	s.Parts.Headers = uint64(census.Arenas*(g.HeaderUnits+g.GuardUnits)) * unit
 	s.Parts.UnusedPools += uint64(census.FreeUnits) * unit
 
 	huge := t.Large.Totals()
 	s.Huge = LargeStats{uint64(huge.Blocks), huge.Bytes}
 	s.Parts.Huge = huge.Bytes
+	s.Parts.Headers += huge.Guards
 	s.Parts.Retained = huge.Retained + uint64(census.Refused*g.Bytes)
 	s.InUseBytes += s.Huge.Bytes
 	s.LiveBlocks += s.Huge.Blocks

@@ -246,8 +246,15 @@ func requireEmpty(t *testing.T, a *Allocator) {
 }
 
 func TestStress(t *testing.T) {
-	for _, o := range []Options{{}, {ArenaBytes: 256 << 10}, {ArenaBytes: 4 << 20, RetainBytes: -1, RetainDelay: 20 * time.Millisecond}} {
-		t.Run(fmt.Sprintf("arena=%d", o.ArenaBytes), func(t *testing.T) {
+	for _, o := range []Options{
+		{},
+		{ArenaBytes: 256 << 10},
+		{ArenaBytes: 4 << 20, RetainBytes: -1, RetainDelay: 20 * time.Millisecond},
+		{Hardened: true},
+		{Hardened: true, WipeOnFree: true, ArenaBytes: 256 << 10},
+		{WipeOnFree: true},
+	} {
+		t.Run(fmt.Sprintf("arena=%d/hardened=%v/wipe=%v", o.ArenaBytes, o.Hardened, o.WipeOnFree), func(t *testing.T) {
 			a, err := NewAllocator(o)
 			if err != nil {
 				t.Fatal(err)

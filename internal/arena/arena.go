@@ -100,6 +100,10 @@ type Set struct {
 	Shapes [sizeclass.Count]sizeclass.Shape
 	Entry  addrmap.Entry // of all its arenas
 
+	// NoDump keeps the arenas out of core dumps where the system can. It is set
+	// before the first use.
+	NoDump bool
+
 	limit  *Budget
 	closed bool
 
@@ -238,6 +242,9 @@ const findTries = 32
 func (s *Set) place(a *Header, unit, n int, clean bool) *pool.Header {
 	h := s.headerOf(unsafe.Pointer(a), unit)
 	h.Place(a.first+uint32(unit), s.distance(unit), n, clean)
+	if s.Hardened() {
+		h.Harden()
+	}
 	for i := 1; i < n; i++ {
 		s.headerOf(unsafe.Pointer(a), unit+i).PlaceInner(i)
 	}
@@ -265,9 +272,10 @@ func (s *Set) PutNumber(n uint32) {
 	}
 }
 
-// PutRun frees the large run at p, and returns an error if none begins there.
-// The caller is not pinned: the lock and the arena map protect the header.
-func (s *Set) PutRun(p unsafe.Pointer) bool {
+// PutRun frees the large run at p, which it clears before if wipe is set, and
+// reports false if none begins there. The caller is not pinned: the lock and the
+// arena map protect the header.
+func (s *Set) PutRun(p unsafe.Pointer, wipe bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || addrmap.Load(uintptr(p)) != s.Entry {
@@ -276,6 +284,9 @@ func (s *Set) PutRun(p unsafe.Pointer) bool {
 	h := s.PoolOf(p)
 	if h.Owner() != pool.Run || h.Start() != p {
 		return false
+	}
+	if wipe {
+		clear(unsafe.Slice((*byte)(p), h.Usable()))
 	}
 	s.put(h)
 	return true
@@ -323,16 +334,22 @@ func (s *Set) mapArena() (*Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := addrmap.Set(uintptr(r.base), uintptr(s.Bytes), s.Entry); err != nil {
+	if err = s.guard(r.base); err == nil {
+		err = addrmap.Set(uintptr(r.base), uintptr(s.Bytes), s.Entry)
+	}
+	if err != nil {
 		s.refused = append(s.refused, r) // mapped, and untouched
 		return nil, err
+	}
+	if s.NoDump {
+		_ = osmem.Advise(r.base, s.end()*s.UnitBytes, osmem.DontDump) // not all systems know it
 	}
 	a := (*Header)(r.base)
 	a.first = r.first
 	a.nfree = uint32(s.Usable())
 	a.since = s.ticks
 	free := freeBits(a)
-	for i := s.HeaderUnits; i < s.Units; i++ {
+	for i := s.HeaderUnits; i < s.end(); i++ {
 		free.set(i)
 	}
 	s.arenas++
@@ -342,6 +359,14 @@ func (s *Set) mapArena() (*Header, error) {
 	}
 	s.link(a)
 	return a, nil
+}
+
+// guard makes the guard units of a new arena inaccessible, if it has any.
+func (s *Set) guard(base unsafe.Pointer) error {
+	if s.GuardUnits == 0 {
+		return nil
+	}
+	return osmem.Protect(unsafe.Add(base, s.end()*s.UnitBytes), s.GuardUnits*s.UnitBytes, osmem.NoAccess)
 }
 
 // obtain returns zeroed memory for an arena, with its numbers: one whose
@@ -416,7 +441,7 @@ func (s *Set) Unmap(arenas []Retired, keep bool) (first error) {
 		// Where even that is refused the pages are cleared by hand: an arena
 		// that is used again must be zero.
 		if osmem.Advise(r.base, s.Bytes, osmem.DontNeed) != nil {
-			clear(unsafe.Slice((*byte)(r.base), s.Bytes))
+			clear(unsafe.Slice((*byte)(r.base), s.end()*s.UnitBytes))
 		}
 		s.mu.Lock()
 		if s.closed {
@@ -494,7 +519,7 @@ func (s *Set) Purge() (dropped uint64) {
 func (s *Set) purge(a *Header) (dropped uint64) {
 	free, dirty := freeBits(a), dirtyBits(a)
 	page := osmem.PageSize()
-	for i := s.HeaderUnits; i < s.Units; i++ {
+	for i := s.HeaderUnits; i < s.end(); i++ {
 		if !free.has(i) || !dirty.has(i) {
 			continue
 		}
@@ -605,7 +630,7 @@ func (s *Set) Visit(f func(h *pool.Header)) (c Census) {
 				continue
 			}
 			free := freeBits(a)
-			for u := s.HeaderUnits; u < s.Units; {
+			for u := s.HeaderUnits; u < s.end(); {
 				if free.has(u) {
 					u++
 					continue

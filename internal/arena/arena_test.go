@@ -139,7 +139,7 @@ func TestModel(t *testing.T) {
 				}
 				used[st.arena] -= st.units
 				if st.run {
-					if s.PutRun(unsafe.Add(st.h.Start(), 16)) || !s.PutRun(st.h.Start()) || s.PutRun(st.h.Start()) {
+					if s.PutRun(unsafe.Add(st.h.Start(), 16), false) || !s.PutRun(st.h.Start(), true) || s.PutRun(st.h.Start(), false) {
 						t.Fatal("PutRun takes the middle of a run, or a run twice, or not at all")
 					}
 				} else {
@@ -244,7 +244,7 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	*(*int)(h.Start()) = 1
-	s.PutRun(h.Start())
+	s.PutRun(h.Start(), false)
 	restore := osmem.SetFault(func(osmem.Op, int) error { return osmem.ErrNoMemory })
 	err = s.Unmap(s.Retire(0, 0), false)
 	restore()

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/pool"
+	"github.com/pyarena/pyarena/osmem"
 )
 
 // Limits of the size of an arena, in bytes.
@@ -29,6 +30,7 @@ type Geometry struct {
 	UnitLog     uint
 	Units       int // in an arena, those of the header among them
 	HeaderUnits int
+	GuardUnits  int // at the end, inaccessible; 0 unless hardened
 }
 
 // NewGeometry returns the geometry of arenas of the given size, a power of two.
@@ -61,8 +63,21 @@ var geometries = func() (all [27]Geometry) {
 // GeometryOf returns the geometry of arenas of 1<<log bytes, which exist.
 func GeometryOf(log uint) *Geometry { return &geometries[log] }
 
+// Harden returns the geometry of hardened arenas of the same size: the last
+// units of each are inaccessible, one page or more, and pools are hardened.
+func (g Geometry) Harden() Geometry {
+	g.GuardUnits = max(1, osmem.PageSize()/g.UnitBytes)
+	return g
+}
+
+// Hardened reports whether the geometry is that of hardened arenas.
+func (g *Geometry) Hardened() bool { return g.GuardUnits != 0 }
+
 // Usable returns the number of units that an arena can hand out.
-func (g *Geometry) Usable() int { return g.Units - g.HeaderUnits }
+func (g *Geometry) Usable() int { return g.end() - g.HeaderUnits }
+
+// end returns the unit after the last that an arena can hand out.
+func (g *Geometry) end() int { return g.Units - g.GuardUnits }
 
 // PoolUnits returns the largest number of units of a pool.
 func (g *Geometry) PoolUnits() int { return min(g.Usable(), 64) }

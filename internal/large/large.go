@@ -81,8 +81,8 @@ type Set struct {
 	id     uint32
 	entry  addrmap.Entry
 
-	retainMax uint64
-	keep      bool // keep the addresses of mappings given back
+	conf  Config
+	guard int // inaccessible bytes behind every mapping
 
 	mu       sync.Mutex
 	live     map[unsafe.Pointer]int // huge mappings, their sizes in bytes
@@ -100,24 +100,38 @@ type Totals struct {
 	Blocks   int    // live
 	Bytes    uint64 // in them
 	Retained uint64 // bytes in free mappings
+	Guards   uint64 // bytes of guard pages behind either
 }
 
 // Totals returns the totals.
 func (s *Set) Totals() Totals {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.totals
+	t := s.totals
+	t.Guards = uint64(s.guard * (len(s.live) + len(s.retained)))
+	return t
+}
+
+// Config is what a set is made with.
+type Config struct {
+	RetainBytes uint64 // the most in free mappings that are kept for reuse
+	Keep        bool   // keep the addresses of mappings given back, for later ones
+	Wipe        bool   // drop a mapping's contents when it is freed, and keep them out of core dumps
+	Guard       bool   // put an inaccessible page behind every mapping
 }
 
 // NewSet returns the large blocks of the allocator id, with runs taken from
-// arenas. At most retain bytes of free mappings are kept for reuse. keep keeps
-// the addresses of mappings that are given back, for later ones of this process.
-func NewSet(arenas *arena.Set, budget *arena.Budget, id uint32, retain uint64, keep bool) *Set {
-	return &Set{
-		arenas: arenas, budget: budget, id: id, retainMax: retain, keep: keep,
+// arenas.
+func NewSet(arenas *arena.Set, budget *arena.Budget, id uint32, conf Config) *Set {
+	s := &Set{
+		arenas: arenas, budget: budget, id: id, conf: conf,
 		entry: addrmap.MakeEntry(addrmap.Huge, 0, id),
 		live:  map[unsafe.Pointer]int{},
 	}
+	if conf.Guard {
+		s.guard = osmem.PageSize()
+	}
+	return s
 }
 
 // Alloc returns a block of at least size bytes at a multiple of align, a power
@@ -141,15 +155,24 @@ func (s *Set) allocHuge(size, align int) (p unsafe.Pointer, zero bool, err error
 	if p, size := s.reuse(size, align); p != nil {
 		return p, false, s.admit(p, size)
 	}
-	if err := s.budget.Take(uint64(size)); err != nil {
+	if err := s.budget.Take(uint64(size + s.guard)); err != nil {
 		return nil, false, err
 	}
-	p, err = arena.MapRange(size, align)
+	p, err = arena.MapRange(size+s.guard, align)
 	if err != nil {
-		s.budget.Give(uint64(size))
+		s.budget.Give(uint64(size + s.guard))
 		return nil, false, err
 	}
-	if err := addrmap.Set(uintptr(p), 1, s.entry); err != nil {
+	if s.conf.Wipe {
+		_ = osmem.Advise(p, size, osmem.DontDump) // not all systems know it
+	}
+	if s.guard > 0 {
+		err = osmem.Protect(unsafe.Add(p, size), s.guard, osmem.NoAccess)
+	}
+	if err == nil {
+		err = addrmap.Set(uintptr(p), 1, s.entry)
+	}
+	if err != nil {
 		_ = s.drop(p, size)
 		return nil, false, err
 	}
@@ -214,18 +237,28 @@ func (s *Set) FreeHuge(p unsafe.Pointer) Verdict {
 		return NotOurs
 	}
 	delete(s.live, p)
+	if s.conf.Wipe {
+		s.wipe(p, size)
+	}
 	s.totals.Blocks--
 	s.totals.Bytes -= uint64(size)
 	enter(p, mapping{size: size, owner: s.id, free: true})
 	s.retained = append(s.retained, retainedMapping{p, size, s.ticks})
 	s.totals.Retained += uint64(size)
 	var out []retainedMapping
-	for s.totals.Retained > s.retainMax {
+	for s.totals.Retained > s.conf.RetainBytes {
 		out = append(out, s.popOldest())
 	}
 	s.mu.Unlock()
 	_ = s.unmap(out)
 	return Freed
+}
+
+// wipe drops the pages of a mapping, or clears it where the system refuses.
+func (s *Set) wipe(p unsafe.Pointer, size int) {
+	if osmem.Advise(p, size, osmem.DontNeed) != nil {
+		clear(unsafe.Slice((*byte)(p), size))
+	}
 }
 
 func (s *Set) popOldest() retainedMapping {
@@ -250,9 +283,9 @@ func (s *Set) unmap(out []retainedMapping) (first error) {
 
 // drop unmaps memory that is in no table.
 func (s *Set) drop(p unsafe.Pointer, size int) error {
-	err := arena.UnmapRange(p, size, s.keep)
+	err := arena.UnmapRange(p, size+s.guard, s.conf.Keep)
 	if err == nil {
-		s.budget.Give(uint64(size))
+		s.budget.Give(uint64(size + s.guard))
 		return nil
 	}
 	s.Refusals.Add(1)
@@ -260,8 +293,8 @@ func (s *Set) drop(p unsafe.Pointer, size int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || addrmap.Set(uintptr(p), 1, s.entry) != nil {
-		s.budget.Give(uint64(size))
-		arena.Orphan(p, size)
+		s.budget.Give(uint64(size + s.guard))
+		arena.Orphan(p, size+s.guard)
 		return err
 	}
 	enter(p, mapping{size: size, owner: s.id, free: true})
@@ -277,7 +310,7 @@ func (s *Set) Grow(p unsafe.Pointer, size int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, ok := s.live[p]
-	if !ok || s.closed {
+	if !ok || s.closed || s.guard > 0 {
 		return false
 	}
 	if size > old && s.budget.Take(uint64(size-old)) != nil {

@@ -53,15 +53,15 @@ func (h *Header) checkList(name string, link, n uint32, seen *[MaxBlocks / 64]ui
 		if link == 0 || i >= h.blocks {
 			return h.fault("its %s of %d blocks ends after %d", name, n, at)
 		}
-		w := *(*uint64)(p)
+		next, whole := unseal(*(*uint64)(p), p)
 		switch {
-		case !sealed(w, p):
+		case !whole:
 			return h.fault("block %p on its %s was written to after it was freed", p, name)
 		case !h.IsInUse(i) || seen[i/64]>>(i%64)&1 == 1:
 			return h.fault("block %p on its %s is free twice", p, name)
 		}
 		seen[i/64] |= 1 << (i % 64)
-		link = uint32(w)
+		link = next
 	}
 	return nil
 }

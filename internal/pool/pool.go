@@ -58,12 +58,19 @@
 //
 // The link of a block on the remote list or the chain is sealed: its low half is
 // the distance in bytes from the header to the next block, its high half that
-// distance, the block's own address and a secret xored together. A block with a
-// whole seal was freed (a double free shows); a link whose seal is broken was
-// written to after the free, and is not followed. Random data looks sealed with
-// a probability of 2^-54, since the distance must lie in the pool too; zeros and
-// small integers never do. Malloc clears the eight bytes. A block that a shard
-// keeps for the next malloc is sealed too.
+// distance, the block's own address and a secret xored together, and another
+// secret hides both. A block with a whole seal was freed (a double free shows); a
+// link whose seal is broken was written to after the free, and is not followed.
+// Random data looks sealed with a probability of 2^-54, since the distance must
+// lie in the pool too; zeros and small integers never do. Malloc clears the eight
+// bytes. A block that a shard keeps for the next malloc is sealed too.
+//
+// # Hardened pools
+//
+// A hardened pool hands its free blocks out in random order (PopRandom) and seals
+// every free block, also those of its owner, so that a write to one shows when it
+// is handed out next. Its current word is one that is always zero, so that Pop,
+// the fast path of the others, finds nothing there and pays nothing for it.
 package pool
 
 import (
@@ -114,7 +121,8 @@ type Header struct {
 	first   uint32  // of an Inner unit: units back to the first
 	adoptAt uint32  // remote length at which a freer adopts an abandoned pool
 	usable  uintptr // bytes of a large run's block
-	_       [16 - unsafe.Sizeof(uintptr(0))]byte
+	_       [8 - unsafe.Sizeof(uintptr(0))]byte
+	zero    uint64 // always 0: the current word of hardened pools
 
 	// The owner's part.
 	live     uint32 // read by statistics
@@ -123,7 +131,7 @@ type Header struct {
 	chainLen uint32 // read by statistics
 	size2    uint32 // size and start again, so that malloc stays in this line
 	start2   uint32
-	cur      uint32 // offset in free, in bytes, of the word that malloc takes from
+	cur      int32  // offset from free, in bytes, of the word that malloc takes from
 	carved   uint32 // blocks [0, carved) were handed out at least once
 	Next     *Header
 	Prev     *Header
@@ -139,11 +147,13 @@ type Header struct {
 // The size of a header is HeaderBytes, for every size of pointer.
 var _ [HeaderBytes]byte = [unsafe.Sizeof(Header{})]byte{}
 
-// secret makes seals that a program cannot forge by accident. It is odd, and
-// addresses and links are even: a zero word is no seal, nor is a small integer.
-var secret = newSecret()
-
-func newSecret() uint32 { return rand.Uint32() | 1 }
+// secret makes seals that a program cannot forge by accident, and mask hides the
+// links in them. The secret is odd, addresses, links and the mask are even: the
+// high half of a seal is odd, so a zero word is none, nor is a small integer.
+var (
+	secret = rand.Uint32() | 1
+	mask   = rand.Uint64() &^ (1<<32 | 1)
+)
 
 // Word is a value of the ownership word.
 type Word uint64
@@ -203,6 +213,9 @@ func (w Word) withRemote(head, n uint32) Word {
 // post, see IsQuiet.
 func OwnerWord(shard uint32) uint64 { return uint64(makeWord(shard, 0)) << postBits }
 
+// NoWord is no pool's: a shard that goes by it finds no pool quiet.
+const NoWord = 1
+
 // IsQuiet reports whether the shard with that owner word owns the pool, and no
 // block of it is on the remote list or the chain. For its own shard's user the
 // answer is exact as to the owner: nobody else makes the shard the owner, or
@@ -221,7 +234,7 @@ func (h *Header) Pop() unsafe.Pointer {
 	if *w == 0 {
 		return nil
 	}
-	i := h.cur*8 + uint32(bits.TrailingZeros64(*w))
+	i := uint32(h.cur)*8 + uint32(bits.TrailingZeros64(*w))
 	store64(w, *w&(*w-1))
 	store(&h.live, h.live+1)
 	if i >= h.carved {
@@ -262,12 +275,15 @@ func (h *Header) distance(p unsafe.Pointer) uint32 {
 	return uint32(uintptr(p) - uintptr(unsafe.Pointer(h)))
 }
 
-func sealed(w uint64, p unsafe.Pointer) bool {
-	return uint32(w>>32)^uint32(w)^uint32(uintptr(p)) == secret
+// unseal returns the link in a word read from the block at p, and whether its
+// seal is whole.
+func unseal(w uint64, p unsafe.Pointer) (link uint32, whole bool) {
+	w ^= mask
+	return uint32(w), uint32(w>>32)^uint32(w)^uint32(uintptr(p)) == secret
 }
 
 func seal(p unsafe.Pointer, link uint32) {
-	*(*uint64)(p) = uint64(link^uint32(uintptr(p))^secret)<<32 | uint64(link)
+	*(*uint64)(p) = (uint64(link^uint32(uintptr(p))^secret)<<32 | uint64(link)) ^ mask
 }
 
 // --- reading ---
@@ -353,7 +369,7 @@ func (h *Header) StateOf(p unsafe.Pointer) State {
 		}
 		return Freed
 	}
-	if w := *(*uint64)(p); sealed(w, p) && h.inPool(uint32(w)) {
+	if link, whole := unseal(*(*uint64)(p), p); whole && h.inPool(link) {
 		return Freed
 	}
 	return InUse
@@ -373,6 +389,7 @@ func (h *Header) Place(number, start uint32, units int, clean bool) {
 	h.word.Store(uint64(makeWord(Free, 0)))
 	h.number, h.start, h.start2, h.units, h.clean, h.usable = number, start, start, uint32(units), clean, 0
 	h.trip, h.listed, h.Next = Never, false, nil
+	h.cur = 0
 	store(&h.blocks, 0)
 	h.empty()
 }
@@ -385,7 +402,8 @@ func (h *Header) empty() {
 		n := h.blocks - min(h.blocks, i*64)
 		store64(&h.free[i], ^uint64(0)>>(64-min(n, 64)))
 	}
-	h.cur, h.carved, h.chain = 0, 0, 0
+	h.setCurrent(0)
+	h.carved, h.chain = 0, 0
 	store(&h.chainLen, 0)
 	store(&h.live, 0)
 }
@@ -431,6 +449,9 @@ func (h *Header) Format(c uint8, s *sizeclass.Shape) {
 	store(&h.blocks, s.Blocks)
 	h.adoptAt = max(s.Blocks/8, 1)
 	h.empty()
+	if h.IsHard() && !h.clean {
+		h.sealAll()
+	}
 }
 
 // Own makes the empty pool in hand the shard's.
@@ -473,7 +494,7 @@ func (h *Header) Refill() (ok bool, broken unsafe.Pointer) {
 	}
 	for i := uint32(0); i < h.blocks; i += 64 {
 		if *h.bits(i) != 0 {
-			h.cur = i / 8
+			h.setCurrent(i)
 			return true, broken
 		}
 	}
@@ -501,9 +522,9 @@ func (h *Header) Quieten() {
 func (h *Header) unchain(report bool) (broken unsafe.Pointer) {
 	for n := 0; n < chainStep && h.chain != 0; n++ {
 		p := unsafe.Add(unsafe.Pointer(h), h.chain)
-		w := *(*uint64)(p)
+		link, whole := unseal(*(*uint64)(p), p)
 		i := h.Index(p)
-		if !sealed(w, p) || !h.inPool(uint32(w)) || h.chainLen == 0 {
+		if !whole || !h.inPool(link) || h.chainLen == 0 {
 			if !report {
 				return nil
 			}
@@ -512,7 +533,7 @@ func (h *Header) unchain(report bool) (broken unsafe.Pointer) {
 			h.unchained()
 			return p
 		}
-		h.chain = uint32(w)
+		h.chain = link
 		store(&h.chainLen, h.chainLen-1)
 		b := h.bits(i)
 		if bit := uint64(1) << (i & 63); *b&bit == 0 {
@@ -628,7 +649,15 @@ func (h *Header) Take(owner uint32) {
 
 // SetCurrent makes malloc take from the bitmap's word that block i is in. Owner
 // only.
-func (h *Header) SetCurrent(i uint32) { h.cur = i / 64 * 8 }
+func (h *Header) SetCurrent(i uint32) { h.setCurrent(i) }
+
+// setCurrent makes the current word the one with block i's bit. That of a
+// hardened pool stays.
+func (h *Header) setCurrent(i uint32) {
+	if !h.IsHard() {
+		h.cur = int32(i / 64 * 8)
+	}
+}
 
 // SetListed notes whether the pool is in its owner's used list. Owner only.
 func (h *Header) SetListed(listed bool) { h.listed = listed }

@@ -38,7 +38,7 @@ func (t *Table) NewHeap() (*Heap, error) {
 	hp := &Heap{}
 	hp.entry, hp.slots, hp.mask, hp.table = t.view.entry, t.view.slots, t.view.mask, t
 	hp.unitLog = t.view.unitLog
-	s, err := newShard()
+	s, err := t.newShard()
 	if err != nil {
 		return nil, err
 	}

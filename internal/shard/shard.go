@@ -30,6 +30,7 @@
 package shard
 
 import (
+	"math/rand/v2"
 	"sync/atomic"
 	"unsafe"
 
@@ -82,6 +83,7 @@ type private struct {
 
 	slot    unsafe.Pointer // to the Slot of the P whose shard it is; nil for a heap's
 	foreign foreign
+	random  uint64 // state of the generator for hardened pools
 
 	none pool.Header // a pool without blocks
 }
@@ -112,6 +114,48 @@ func (s *Shard) TakeHot(c uint8) unsafe.Pointer {
 		storePtr(slot, 0)
 	}
 	return p
+}
+
+// take takes a block from the pool as its kind has it: see [pool.Header.PopZero]
+// and [pool.Header.PopRandom].
+//
+//go:nosplit
+func (s *Shard) take(h *pool.Header) (p unsafe.Pointer, zero bool, broken unsafe.Pointer) {
+	if !h.IsHard() {
+		p, zero = h.PopZero()
+		return p, zero, nil
+	}
+	p, zero, broken = h.PopRandom(s.draw())
+	if broken != nil {
+		h.Lose(broken)
+	}
+	return p, zero, broken
+}
+
+// draw returns a random number, by Knuth's linear generator: the high bits are
+// the random ones.
+//
+//go:nosplit
+func (s *Shard) draw() uint64 {
+	s.random = s.random*6364136223846793005 + 1442695040888963407
+	return s.random
+}
+
+// TakeHard takes a block of class c from a hardened pool; nil if there is none,
+// or one that was written to, for the slow path to report.
+//
+//go:nosplit
+func (s *Shard) TakeHard(c uint8) (p unsafe.Pointer, zero bool) {
+	h := s.Used(c)
+	if !h.IsHard() {
+		return nil, false
+	}
+	before := s.random
+	p, zero, broken := h.PopRandom(s.draw())
+	if broken != nil {
+		s.random = before // that it meets the same
+	}
+	return p, zero
 }
 
 // Keep keeps the block at p, in use and of class c, for TakeHot, and reports
@@ -151,7 +195,7 @@ func (s *Shard) OwnsQuiet(h *pool.Header) bool { return h.IsQuiet(s.word) }
 
 // reset makes the shard an empty one.
 func (s *Shard) reset(id uint32) {
-	s.id, s.word = id, pool.OwnerWord(id)
+	s.id, s.random = id, rand.Uint64()
 	for c := range s.used {
 		s.used[c] = &s.none
 	}

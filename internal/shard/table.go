@@ -61,6 +61,7 @@ type Config struct {
 	RetainBytes uint64
 	RetainDelay time.Duration
 	Keep        bool // keep the addresses of arenas given back
+	Wipe        bool // clear blocks when they are freed
 }
 
 // Table is all that belongs to one life of an allocator, from its first use to
@@ -141,7 +142,10 @@ func Open(conf Config, v *View) (*Table, error) {
 	}
 	id := takeID()
 	t.Arenas = arena.NewSet(conf.Geometry, id, &t.Budget)
-	t.Large = large.NewSet(t.Arenas, &t.Budget, id, conf.RetainBytes, conf.Keep)
+	t.Arenas.NoDump = conf.Wipe
+	t.Large = large.NewSet(t.Arenas, &t.Budget, id, large.Config{
+		RetainBytes: conf.RetainBytes, Keep: conf.Keep, Wipe: conf.Wipe, Guard: conf.Geometry.Hardened(),
+	})
 	v.entry = t.Arenas.Entry
 	v.slots = t.slots.Base()
 	v.mask = uintptr(conf.Geometry.Bytes) - 1
@@ -162,7 +166,19 @@ var shards struct {
 }
 
 // newShard returns an empty shard.
-func newShard() (*Shard, error) {
+func (t *Table) newShard() (*Shard, error) {
+	s, err := spareShard()
+	if err == nil {
+		s.word = pool.OwnerWord(s.id)
+		if t.conf.Wipe || t.conf.Geometry.Hardened() {
+			s.word = pool.NoWord
+		}
+	}
+	return s, err
+}
+
+// spareShard returns one that was kept, or a new one.
+func spareShard() (*Shard, error) {
 	shards.mu.Lock()
 	defer shards.mu.Unlock()
 	if n := len(shards.spare); n > 0 {
@@ -259,7 +275,7 @@ func (t *Table) install(hp *Heap, token int) error {
 		if _, live := t.heaps[hp]; !live {
 			return arena.ErrClosed // released
 		}
-		return fillSlot(&hp.shard, nil)
+		return t.fillSlot(&hp.shard, nil)
 	}
 	i := slotIndex(token, int(t.view.n.Load()))
 	if i >= t.slots.Len() {
@@ -271,15 +287,15 @@ func (t *Table) install(hp *Heap, token int) error {
 		t.view.n.Store(n)
 	}
 	slot := t.view.slot(i)
-	return fillSlot(&slot.Pointer, slot)
+	return t.fillSlot(&slot.Pointer, slot)
 }
 
 // fillSlot puts a new shard where there is none.
-func fillSlot(to *atomic.Pointer[Shard], slot *Slot) error {
+func (t *Table) fillSlot(to *atomic.Pointer[Shard], slot *Slot) error {
 	if to.Load() != nil {
 		return nil
 	}
-	s, err := newShard()
+	s, err := t.newShard()
 	if err == nil {
 		s.setSlot(slot)
 		to.Store(s)
@@ -306,15 +322,19 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 			continue
 		}
 		p, zero := s.TakeHot(c), false
+		var broken unsafe.Pointer
 		if p == nil {
-			p, zero = s.used[c].PopZero()
+			p, zero, broken = s.take(s.used[c])
 		}
 		if p != nil {
 			pool.Unseal(p)
 			t.exit(hp, s, token)
 			return p, zero, nil
 		}
-		found, broken := t.refill(s, c)
+		found := foundBlock
+		if broken == nil {
+			found, broken = t.refill(s, c)
+		}
 		t.exit(hp, s, token)
 		t.limitFreepools()
 		if broken != nil {
@@ -361,7 +381,7 @@ func (t *Table) provide(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err err
 		if s != nil {
 			h.Own(s.id)
 			s.acquire(h)
-			p, zero := h.PopZero()
+			p, zero, _ := s.take(h) // none of its blocks was freed yet
 			pool.Unseal(p)
 			t.exit(hp, s, token)
 			return p, zero, nil
@@ -539,7 +559,7 @@ func (t *Table) freeLarge(e addrmap.Entry, p unsafe.Pointer) Verdict {
 	if e.Kind() == addrmap.Huge {
 		return Verdict(t.Large.FreeHuge(p))
 	}
-	if t.Arenas.PutRun(p) {
+	if t.Arenas.PutRun(p, t.conf.Wipe) {
 		return Freed
 	}
 	return NotOurs
@@ -582,6 +602,12 @@ func (t *Table) freePinned(s *Shard, p unsafe.Pointer) Verdict {
 		return Double
 	}
 	s.Forget()
+	if t.conf.Wipe {
+		h.Wipe(p)
+	}
+	if h.IsHard() {
+		pool.Seal(p)
+	}
 	i := h.Index(p)
 	tripped := h.Push(i)
 	if !tripped && h.Listed() {
@@ -621,6 +647,9 @@ func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 	c := h.Class()
 	if c >= sizeclass.Count {
 		return NotOurs // for the compiler
+	}
+	if t.conf.Wipe {
+		h.Wipe(p)
 	}
 	did, number, owner := h.PushRemote(p, me, s != nil)
 	if s != nil {

@@ -1,0 +1,87 @@
+package pool
+
+import (
+	"math/bits"
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/sizeclass"
+)
+
+// hardWord is the offset from free, in bytes, of the word that is always zero.
+const hardWord = int32(unsafe.Offsetof(Header{}.zero)) - int32(unsafe.Offsetof(Header{}.free))
+
+// Harden makes the pool, placed and not formatted yet, a hardened one.
+func (h *Header) Harden() { h.cur = hardWord }
+
+// IsHard reports whether the pool is hardened.
+func (h *Header) IsHard() bool { return h.cur < 0 }
+
+// PopRandom takes a free block that the random number r chooses, and tells
+// whether it is known to be zero. p is nil if no bit is set, or if the block was
+// written to after it was freed: that is returned as broken, and stays where it
+// is. Owner only, hardened pools only.
+//
+//go:nosplit
+func (h *Header) PopRandom(r uint64) (p unsafe.Pointer, zero bool, broken unsafe.Pointer) {
+	words := (h.blocks + 63) / 64
+	at := uint32(uint64(uint32(r>>32)) * uint64(words) >> 32)
+	for range words {
+		b := h.bits(at * 64)
+		if w := *b; w != 0 {
+			turn := int(r >> 26 & 63)
+			bit := (uint32(bits.TrailingZeros64(bits.RotateLeft64(w, -turn))) + uint32(turn)) & 63
+			i := at*64 + bit
+			p = unsafe.Add(unsafe.Pointer(h), h.start2+i*h.size2)
+			if first := *(*uint64)(p); first != 0 {
+				if _, whole := unseal(first, p); !whole {
+					return nil, false, p
+				}
+			}
+			zero = h.clean && i >= h.carved
+			h.carved = max(h.carved, i+1)
+			store64(b, w&^(1<<bit))
+			store(&h.live, h.live+1)
+			return p, zero, nil
+		}
+		if at++; at == words {
+			at = 0
+		}
+	}
+	return nil, false, nil
+}
+
+// Lose takes the free block at p out of use: it counts as live for ever. Owner
+// only.
+//
+//go:nosplit
+func (h *Header) Lose(p unsafe.Pointer) {
+	i := h.Index(p)
+	b := h.bits(i)
+	h.carved = max(h.carved, i+1)
+	store64(b, *b&^(1<<(i&63)))
+	store(&h.live, h.live+1)
+}
+
+// sealAll seals all blocks, which are free.
+//
+//go:nosplit
+func (h *Header) sealAll() {
+	for i := range h.blocks {
+		Seal(unsafe.Add(unsafe.Pointer(h), h.start+i*h.size))
+	}
+}
+
+// Wipe clears the block at p, in use. It takes no slice of it: that may panic.
+//
+//go:nosplit
+func (h *Header) Wipe(p unsafe.Pointer) {
+	left := h.size
+	for ; left >= 64; left -= 64 {
+		*(*[64]byte)(p) = [64]byte{}
+		p = unsafe.Add(p, 64)
+	}
+	for ; left != 0; left -= sizeclass.Alignment {
+		*(*[sizeclass.Alignment]byte)(p) = [sizeclass.Alignment]byte{}
+		p = unsafe.Add(p, sizeclass.Alignment)
+	}
+}
