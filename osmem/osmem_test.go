@@ -305,13 +305,11 @@ func TestLock(t *testing.T) {
 	wantAll(t, unsafe.Add(p, 2*page), 2*page, 9, "behind")
 
 	// More than there is; without a limit the system may try all the same.
-	const most = 1 << 46
-	if unsafe.Sizeof(p) == 8 {
-		if q, err := osmem.Reserve(most); err == nil {
-			err := osmem.Lock(q, most)
-			checkError(t, err, osmem.OpLock, q, most)
-			must(t, osmem.Release(q, most))
-		}
+	most := 1 << (bits.UintSize*3/4 - 2)
+	if q, err := osmem.Reserve(most); err == nil && bits.UintSize == 64 {
+		err := osmem.Lock(q, most)
+		checkError(t, err, osmem.OpLock, q, most)
+		must(t, osmem.Release(q, most))
 	}
 }
 

@@ -46,7 +46,7 @@ func TestFastPathCode(t *testing.T) {
 		"runtime.procPin": true, "runtime.procUnpin": true, "runtime.morestack_noctxt": true,
 		// Leaving the fast path:
 		"pymalloc.(*Allocator).allocSlow": true, "pymalloc.(*Allocator).freeSlow": true, "pymalloc.freeError": true,
-		"shard.(*Shard).TakeHard": true, "shard.(*Table).Trip": true, "shard.(*Table).FreeEntered": true, "shard.(*Heap).Trip": true,
+		"shard.(*Shard).TakeHard": true, "shard.(*Shard).FreeHard": true, "shard.(*Table).Trip": true, "shard.(*Table).FreeEntered": true, "shard.(*Heap).Trip": true,
 	}
 	for _, name := range []string{
 		"pymalloc.(*Allocator).UnsafeMalloc", "pymalloc.(*Allocator).UnsafeFree",
@@ -79,8 +79,8 @@ func TestPinnedCode(t *testing.T) {
 		"shard.(*Table).refill", "shard.(*Table).readInbox", "shard.(*Table).sweepOne", "shard.(*Table).freePinned",
 		"shard.(*Table).freeRemote", "shard.(*Table).trip", "shard.(*Table).shed", "shard.sizeAt",
 		"shard.(*Shard).acquire", "shard.(*Shard).list", "shard.(*Shard).unlist", "shard.(*Shard).retire",
-		"shard.(*Shard).settle",
-		"pool.(*Header).PopZero", "pool.(*Header).Retire", "pool.(*Header).Refill", "pool.(*Header).unchain",
+		"shard.(*Shard).settle", "shard.(*Shard).TakeHard", "shard.(*Shard).FreeHard", "shard.(*Shard).take",
+		"pool.(*Header).PopZero", "pool.(*Header).PopRandom", "pool.(*Header).Lose", "pool.(*Header).Wipe", "pool.(*Header).Retire", "pool.(*Header).Refill", "pool.(*Header).unchain",
 		"pool.(*Header).Collect", "pool.(*Header).Fill", "pool.(*Header).Unpost", "pool.(*Header).Take",
 		"pool.(*Header).PushRemote", "pool.(*Header).StateOf", "pool.(*Header).Format", "pool.(*Header).Own",
 		"tagstack.(*Stack).Push", "tagstack.(*Stack).Pop", "tagstack.(*Stack).TakeAll",

@@ -56,6 +56,10 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 				}
 				h = h.Outer()
 			}
+			if s.FreesHard() && s.FreeHard(h, p) {
+				shard.Exit(s, token)
+				return nil
+			}
 			if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
 				return freeError("UnsafeFree", uintptr(p), v)
 			}

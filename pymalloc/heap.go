@@ -194,6 +194,11 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 					}
 					b = b.Outer()
 				}
+				if s.FreesHard() && s.FreeHard(b, p) {
+					hp.End()
+					runtime.KeepAlive(h)
+					return nil
+				}
 			}
 		}
 		hp.End()

@@ -17,37 +17,55 @@ func (h *Header) Harden() { h.cur = hardWord }
 func (h *Header) IsHard() bool { return h.cur < 0 }
 
 // PopRandom takes a free block that the random number r chooses, and tells
-// whether it is known to be zero. p is nil if no bit is set, or if the block was
-// written to after it was freed: that is returned as broken, and stays where it
-// is. Owner only, hardened pools only.
+// whether it is known to be zero: one of those of a word of the bitmap, until the
+// word has none left; then r chooses another word. p is nil if no bit is set, or
+// if the block was written to after it was freed: that is returned as broken, and
+// stays where it is. Owner only, hardened pools only.
 //
 //go:nosplit
 func (h *Header) PopRandom(r uint64) (p unsafe.Pointer, zero bool, broken unsafe.Pointer) {
+	b := h.bits(uint32(h.pick) * 64)
+	if *b == 0 {
+		if !h.pickWord(uint32(r >> 32)) {
+			return nil, false, nil
+		}
+		b = h.bits(uint32(h.pick) * 64)
+	}
+	turn := int(r >> 58)
+	bit := uint32(bits.TrailingZeros64(bits.RotateLeft64(*b, -turn))+turn) & 63
+	i := uint32(h.pick)*64 + bit
+	p = unsafe.Add(unsafe.Pointer(h), h.start2+i*h.size2)
+	if first := *(*uint64)(p); first != 0 {
+		if _, whole := unseal(first, p); !whole {
+			return nil, false, p
+		}
+	}
+	store64(b, *b&^(1<<bit))
+	store(&h.live, h.live+1)
+	if i >= h.carved {
+		zero = h.clean
+		h.carved = i + 1
+	}
+	return p, zero, nil
+}
+
+// pickWord picks a word of the bitmap that has free blocks, the next from one
+// that r chooses on, and reports whether there is one.
+//
+//go:nosplit
+func (h *Header) pickWord(r uint32) bool {
 	words := (h.blocks + 63) / 64
-	at := uint32(uint64(uint32(r>>32)) * uint64(words) >> 32)
+	at := uint32(uint64(r) * uint64(words) >> 32)
 	for range words {
-		b := h.bits(at * 64)
-		if w := *b; w != 0 {
-			turn := int(r >> 26 & 63)
-			bit := (uint32(bits.TrailingZeros64(bits.RotateLeft64(w, -turn))) + uint32(turn)) & 63
-			i := at*64 + bit
-			p = unsafe.Add(unsafe.Pointer(h), h.start2+i*h.size2)
-			if first := *(*uint64)(p); first != 0 {
-				if _, whole := unseal(first, p); !whole {
-					return nil, false, p
-				}
-			}
-			zero = h.clean && i >= h.carved
-			h.carved = max(h.carved, i+1)
-			store64(b, w&^(1<<bit))
-			store(&h.live, h.live+1)
-			return p, zero, nil
+		if *h.bits(at * 64) != 0 {
+			h.pick = uint16(at)
+			return true
 		}
 		if at++; at == words {
 			at = 0
 		}
 	}
-	return nil, false, nil
+	return false
 }
 
 // Lose takes the free block at p out of use: it counts as live for ever. Owner

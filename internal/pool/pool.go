@@ -119,7 +119,8 @@ type Header struct {
 	number  uint32 // of the pool, in the process
 	units   uint32
 	first   uint32  // of an Inner unit: units back to the first
-	adoptAt uint32  // remote length at which a freer adopts an abandoned pool
+	adoptAt uint16  // remote length at which a freer adopts an abandoned pool
+	pick    uint16  // the word of a hardened pool that blocks come from; the owner's
 	usable  uintptr // bytes of a large run's block
 	_       [8 - unsafe.Sizeof(uintptr(0))]byte
 	zero    uint64 // always 0: the current word of hardened pools
@@ -369,10 +370,16 @@ func (h *Header) StateOf(p unsafe.Pointer) State {
 		}
 		return Freed
 	}
-	if link, whole := unseal(*(*uint64)(p), p); whole && h.inPool(link) {
+	if h.IsFreed(p) {
 		return Freed
 	}
 	return InUse
+}
+
+// IsFreed reports whether the block that begins at p has a whole seal.
+func (h *Header) IsFreed(p unsafe.Pointer) bool {
+	link, whole := unseal(*(*uint64)(p), p)
+	return whole && h.inPool(link)
 }
 
 // WasBlock reports whether a block that is free by now began at p: the pool is
@@ -447,7 +454,7 @@ func (h *Header) Format(c uint8, s *sizeclass.Shape) {
 	h.inverse, h.size2 = s.Inverse, s.Size
 	store(&h.size, s.Size)
 	store(&h.blocks, s.Blocks)
-	h.adoptAt = max(s.Blocks/8, 1)
+	h.adoptAt, h.pick = uint16(max(s.Blocks/8, 1)), 0
 	h.empty()
 	if h.IsHard() && !h.clean {
 		h.sealAll()
@@ -691,7 +698,7 @@ const (
 //go:nosplit
 func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt bool) (did Outcome, number, owner uint32) {
 	d := h.distance(p)
-	number, adoptAt := h.number, h.adoptAt
+	number, adoptAt := h.number, uint32(h.adoptAt)
 	for {
 		w := Word(h.word.Load())
 		owner = w.Owner()

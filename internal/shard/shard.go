@@ -69,7 +69,7 @@ type private struct {
 	last      uintptr                       // the block that was handed out last, or 0
 	lastClass uint8                         // of last
 
-	word    uint64 // pool.OwnerWord of id
+	word    uint64 // pool.OwnerWord of id, or pool.NoWord if every free has more to do
 	id      uint32 // owner id of its pools
 	events  uint32 // slow steps so far, so that the janitor sees who is idle
 	nowned  uint32
@@ -84,6 +84,7 @@ type private struct {
 	slot    unsafe.Pointer // to the Slot of the P whose shard it is; nil for a heap's
 	foreign foreign
 	random  uint64 // state of the generator for hardened pools
+	wipe    bool   // clear blocks that are freed
 
 	none pool.Header // a pool without blocks
 }
@@ -156,6 +157,30 @@ func (s *Shard) TakeHard(c uint8) (p unsafe.Pointer, zero bool) {
 		s.random = before // that it meets the same
 	}
 	return p, zero
+}
+
+// FreesHard reports whether the shard's frees seal or wipe, and so are none of
+// the fast path's.
+func (s *Shard) FreesHard() bool { return s.word == pool.NoWord }
+
+// FreeHard frees the block at p, an address in the pool, where FreesHard, if the
+// shard owns the pool, it is quiet, and the push does not trip: else it does
+// nothing, and reports false.
+//
+//go:nosplit
+func (s *Shard) FreeHard(h *pool.Header, p unsafe.Pointer) bool {
+	i := h.Index(p)
+	if !h.IsQuiet(pool.OwnerWord(s.id)) || !h.IsInUse(i) || h.IsFreed(p) || h.Live()-1 == h.Trip() {
+		return false
+	}
+	if s.wipe {
+		h.Wipe(p)
+	}
+	if h.IsHard() {
+		pool.Seal(p)
+	}
+	h.Push(i)
+	return true
 }
 
 // Keep keeps the block at p, in use and of class c, for TakeHot, and reports

@@ -169,7 +169,7 @@ var shards struct {
 func (t *Table) newShard() (*Shard, error) {
 	s, err := spareShard()
 	if err == nil {
-		s.word = pool.OwnerWord(s.id)
+		s.word, s.wipe = pool.OwnerWord(s.id), t.conf.Wipe
 		if t.conf.Wipe || t.conf.Geometry.Hardened() {
 			s.word = pool.NoWord
 		}

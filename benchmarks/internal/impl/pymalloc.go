@@ -17,6 +17,17 @@ type pyarena struct {
 func newPymalloc(int) Impl     { return &pyarena{a: new(pymalloc.Allocator), begun: osmem.Calls()} }
 func newPymallocHeap(int) Impl { return &pyarena{new(pymalloc.Allocator), true, osmem.Calls()} }
 
+// Hardened returns an Allocator with Options.Hardened.
+func Hardened() Info {
+	return Info{Name: "pymalloc-hardened", Align: 16, HighWater: true, New: func(int) Impl {
+		a, err := pymalloc.NewAllocator(pymalloc.Options{Hardened: true})
+		if err != nil {
+			panic(err) // the options are ours
+		}
+		return &pyarena{a: a, begun: osmem.Calls()}
+	}}
+}
+
 func (i *pyarena) Worker() Worker {
 	if i.heaps {
 		return heapWorker{i.a.AcquireHeap()}
