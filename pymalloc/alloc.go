@@ -40,7 +40,7 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 				shard.Exit(s, token)
 				return p, nil
 			}
-			if p, _ := s.TakeHard(c); p != nil {
+			if p, _ := s.TakeHard(size, c); p != nil {
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil
@@ -66,7 +66,7 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 				p, clean = s.Used(c).PopZero()
 			}
 			if p == nil {
-				p, clean = s.TakeHard(c)
+				p, clean = s.TakeHard(size, c)
 			}
 			if p != nil {
 				s.SetLast(p, c)
@@ -127,7 +127,7 @@ func (a *Allocator) allocSlow(call string, hp *shard.Heap, size, align int) (p u
 		} else if t, err = a.open(); err != nil {
 			return nil, false, allocError(call, size, err)
 		}
-		if c, ok := sizeclass.Aligned(size, align); ok {
+		if c, ok := sizeclass.Aligned(min(size, maxSize)+t.Tail(), align); ok {
 			p, clean, err = t.Alloc(hp, c)
 		} else {
 			p, clean, err = allocLarge(t, size, align)

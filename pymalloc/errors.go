@@ -19,6 +19,10 @@ var (
 	// ErrCorrupted: memory was written to by who did not own it: most often a
 	// block after it was freed.
 	ErrCorrupted = errors.New("memory is corrupted")
+	// ErrOverrun: the block was written to beyond its end. It is not freed, and
+	// never handed out again. Only hardened allocators notice. It is an
+	// ErrCorrupted too.
+	ErrOverrun = fmt.Errorf("block was written to beyond its end: %w", ErrCorrupted)
 	// ErrOptions: an option is out of range, or conflicts with another.
 	ErrOptions = errors.New("invalid option")
 	// ErrReleased: the heap was released, or its allocator closed.
@@ -35,7 +39,7 @@ var (
 )
 
 // PointerError is the misuse of a pointer: which call, which address, what is
-// wrong. It wraps [ErrNotOwned], [ErrDoubleFree] or [ErrCorrupted].
+// wrong. It wraps [ErrNotOwned], [ErrDoubleFree], [ErrOverrun] or [ErrCorrupted].
 type PointerError struct {
 	Call string  // such as "UnsafeFree"
 	Addr uintptr // of the block
@@ -52,6 +56,8 @@ func (e *PointerError) Error() string {
 		hint = ": free only what this allocator returned, unchanged and once"
 	case ErrDoubleFree:
 		hint = ": free a block once"
+	case ErrOverrun:
+		hint = ": write no more than its usable size; it stays allocated"
 	}
 	return fmt.Sprintf("pymalloc: %s(%#x): %v%s", e.Call, e.Addr, e.Err, hint)
 }
@@ -96,6 +102,8 @@ func freeError(call string, addr uintptr, v shard.Verdict) error {
 		return nil
 	case shard.Double:
 		return &PointerError{call, addr, ErrDoubleFree}
+	case shard.Overrun:
+		return &PointerError{call, addr, ErrOverrun}
 	}
 	return &PointerError{call, addr, ErrNotOwned}
 }

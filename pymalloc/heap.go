@@ -77,7 +77,7 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 				runtime.KeepAlive(h)
 				return p, nil
 			}
-			if p, _ := s.TakeHard(c); p != nil {
+			if p, _ := s.TakeHard(size, c); p != nil {
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
@@ -104,7 +104,7 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 				p, clean = s.Used(c).PopZero()
 			}
 			if p == nil {
-				p, clean = s.TakeHard(c)
+				p, clean = s.TakeHard(size, c)
 			}
 			if p != nil {
 				s.SetLast(p, c)

@@ -248,10 +248,16 @@ func TestFreeAfterUnmap(t *testing.T) {
 }
 
 func TestDoubleFree(t *testing.T) {
+	for _, o := range []Options{{}, {Hardened: true}, {WipeOnFree: true}} {
+		testDoubleFree(t, o)
+	}
+}
+
+func testDoubleFree(t *testing.T, o Options) {
 	for _, size := range []int{1, 16, 64, 500, 2048, 5000, 32768, 100_000, 3 << 20} {
-		var a Allocator
+		a := newAllocator(t, o)
 		h := a.AcquireHeap()
-		sources := []source{&a, h}
+		sources := []source{a, h}
 		// The owner frees twice; somebody else does; both do. With other frees
 		// between, and without.
 		for first := range sources {
@@ -281,13 +287,13 @@ func TestDoubleFree(t *testing.T) {
 						live[p] = true
 					}
 					for p := range live {
-						mustFree(t, &a, p)
+						mustFree(t, a, p)
 					}
 				}
 			}
 		}
 		h.Release()
-		requireEmpty(t, &a)
+		requireEmpty(t, a)
 		a.Close()
 	}
 }

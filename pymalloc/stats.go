@@ -181,7 +181,7 @@ func (s *Stats) addPool(h *pool.Header, unit uint64, classes *[sizeclass.Count]C
 	c.Live += live
 	c.Available += blocks - live
 	s.LiveBlocks += live
-	s.InUseBytes += live * size
+	s.InUseBytes += live * (size - uint64(h.Tail()))
 	switch {
 	case w.Owner() == pool.Abandoned:
 		s.Pools.Abandoned++

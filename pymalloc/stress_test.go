@@ -220,7 +220,7 @@ func stressTime() time.Duration {
 	if testing.Short() {
 		return 500 * time.Millisecond
 	}
-	return 3 * time.Second
+	return 1500 * time.Millisecond
 }
 
 // requireEmpty fails the test unless everything was freed and can be given back.

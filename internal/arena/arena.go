@@ -175,14 +175,17 @@ func (s *Set) TakePool(c uint8) (*pool.Header, error) {
 	return h, err
 }
 
-// TakeRun returns a large run of units whose block has usable bytes, and whether
-// they are known to be zero.
+// TakeRun returns a large run of units whose block has usable bytes, and a tail
+// behind them if hardened, and whether they are known to be zero.
 func (s *Set) TakeRun(units int, usable uintptr) (h *pool.Header, zero bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h, zero, err = s.take(units)
 	if err == nil {
 		h.PlaceRun(usable)
+		if s.Hardened() {
+			pool.SetTail(h.Start(), usable)
+		}
 	}
 	return h, zero, err
 }
@@ -272,24 +275,33 @@ func (s *Set) PutNumber(n uint32) {
 	}
 }
 
-// PutRun frees the large run at p, which it clears before if wipe is set, and
-// reports false if none begins there. The caller is not pinned: the lock and the
-// arena map protect the header.
-func (s *Set) PutRun(p unsafe.Pointer, wipe bool) bool {
+// ErrOverrun is returned for a run that was written to beyond its end, ErrNoRun
+// where none begins.
+var (
+	ErrOverrun = errors.New("arena: run was written to beyond its end")
+	ErrNoRun   = errors.New("arena: no run begins there")
+)
+
+// PutRun frees the large run at p, which it clears before if wipe is set. The
+// caller is not pinned: the lock and the arena map protect the header.
+func (s *Set) PutRun(p unsafe.Pointer, wipe bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || addrmap.Load(uintptr(p)) != s.Entry {
-		return false
+		return ErrNoRun
 	}
 	h := s.PoolOf(p)
 	if h.Owner() != pool.Run || h.Start() != p {
-		return false
+		return ErrNoRun
+	}
+	if s.Hardened() && !pool.IsTail(p, h.Usable()) {
+		return ErrOverrun
 	}
 	if wipe {
 		clear(unsafe.Slice((*byte)(p), h.Usable()))
 	}
 	s.put(h)
-	return true
+	return nil
 }
 
 func (s *Set) put(h *pool.Header) {

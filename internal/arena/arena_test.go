@@ -139,7 +139,7 @@ func TestModel(t *testing.T) {
 				}
 				used[st.arena] -= st.units
 				if st.run {
-					if s.PutRun(unsafe.Add(st.h.Start(), 16), false) || !s.PutRun(st.h.Start(), true) || s.PutRun(st.h.Start(), false) {
+					if s.PutRun(unsafe.Add(st.h.Start(), 16), false) == nil || s.PutRun(st.h.Start(), true) != nil || s.PutRun(st.h.Start(), false) == nil {
 						t.Fatal("PutRun takes the middle of a run, or a run twice, or not at all")
 					}
 				} else {
@@ -244,7 +244,9 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	*(*int)(h.Start()) = 1
-	s.PutRun(h.Start(), false)
+	if err := s.PutRun(h.Start(), false); err != nil {
+		t.Fatal(err)
+	}
 	restore := osmem.SetFault(func(osmem.Op, int) error { return osmem.ErrNoMemory })
 	err = s.Unmap(s.Retire(0, 0), false)
 	restore()

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pyarena/pyarena/internal/addrmap"
 	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/osmem"
 )
 
@@ -137,11 +138,16 @@ func NewSet(arenas *arena.Set, budget *arena.Budget, id uint32, conf Config) *Se
 // Alloc returns a block of at least size bytes at a multiple of align, a power
 // of two, and whether it is known to be zero.
 func (s *Set) Alloc(size, align int) (p unsafe.Pointer, zero bool, err error) {
-	if size > s.arenas.RunMax() || align > s.arenas.UnitBytes {
+	tail := 0
+	if s.arenas.Hardened() {
+		tail = pool.TailBytes
+	}
+	if size+tail > s.arenas.RunMax() || align > s.arenas.UnitBytes {
 		return s.allocHuge(size, align)
 	}
 	unit := s.arenas.UnitBytes
-	h, zero, err := s.arenas.TakeRun((size+unit-1)/unit, uintptr(roundUp(size, min(osmem.PageSize(), unit))))
+	usable := roundUp(size+tail, min(osmem.PageSize(), unit)) - tail
+	h, zero, err := s.arenas.TakeRun((usable+tail+unit-1)/unit, uintptr(usable))
 	if err != nil {
 		return nil, false, err
 	}

@@ -30,6 +30,11 @@ func (h *Header) Check() error {
 	if last >= int32(h.carved) {
 		return h.fault("block %d is in use, %d were handed out so far", last, h.carved)
 	}
+	for i := range h.blocks {
+		if p := unsafe.Add(h.Start(), int(i*h.size)); h.IsHard() && h.IsInUse(i) && h.Overrun(p) {
+			return h.fault("block %p was written to beyond its end", p)
+		}
+	}
 	w := h.Word()
 	var seen [MaxBlocks / 64]uint64
 	if err := h.checkList("chain", h.chain, h.chainLen, &seen); err != nil {

@@ -38,6 +38,13 @@ func popRandom(t testing.TB, h *pool.Header) unsafe.Pointer {
 	return p
 }
 
+// scribble writes n bytes, of no value that is a seal.
+func scribble(p unsafe.Pointer, n int) {
+	for i := range n {
+		*(*byte)(unsafe.Add(p, i)) = 0xa4
+	}
+}
+
 func freeHard(h *pool.Header, p unsafe.Pointer) {
 	pool.Seal(p)
 	h.Push(h.Index(p))
@@ -57,9 +64,7 @@ func TestPopRandom(t *testing.T) {
 				var order []uint32
 				for p := popRandom(t, h); p != nil; p = popRandom(t, h) {
 					order = append(order, h.Index(p))
-					for i := range h.Size() / 8 {
-						*(*uint64)(unsafe.Add(p, i*8)) = 0x5555_5554_5555_5555
-					}
+					scribble(p, h.Size()-h.Tail())
 				}
 				if err := h.Check(); err != nil {
 					t.Fatal(err)
@@ -125,19 +130,39 @@ func TestWriteAfterFree(t *testing.T) {
 	}
 }
 
+// TestTail writes a byte beyond the end of a block of every class, at either end
+// of the tail.
+func TestTail(t *testing.T) {
+	for c := range uint8(sizeclass.Count) {
+		h := newHard(t, sizeclass.Size(c), true)
+		p := popRandom(t, h)
+		for _, at := range []int{h.Size() - h.Tail(), h.Size() - 1} {
+			if h.Overrun(p) || h.Check() != nil {
+				t.Fatalf("class %d: a new block is overrun: %v", c, h.Check())
+			}
+			b := (*byte)(unsafe.Add(p, at))
+			kept := *b
+			for _, value := range []byte{0, kept + 1} {
+				if *b = value; !h.Overrun(p) || h.Check() == nil {
+					t.Errorf("class %d: byte %d of %d is %#x instead of %#x, and nobody sees it", c, at, h.Size(), value, kept)
+				}
+			}
+			*b = kept
+		}
+	}
+}
+
 func TestWipe(t *testing.T) {
 	for c := range uint8(sizeclass.Count) {
 		h := newPool(t, sizeclass.Size(c))
 		all := allocAll(t, h)
 		p := all[len(all)/2]
 		for _, q := range all {
-			for i := range h.Size() {
-				*(*byte)(unsafe.Add(q, i)) = 0xa5
-			}
+			scribble(q, h.Size())
 		}
 		h.Wipe(p)
 		for _, q := range all {
-			want := byte(0xa5)
+			want := byte(0xa4)
 			if q == p {
 				want = 0
 			}

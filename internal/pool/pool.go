@@ -69,7 +69,8 @@
 //
 // A hardened pool hands its free blocks out in random order (PopRandom) and seals
 // every free block, also those of its owner, so that a write to one shows when it
-// is handed out next. Its current word is one that is always zero, so that Pop,
+// is handed out next. The last eight bytes of its blocks are the tail, which
+// shows a write beyond the end when the block is freed. Its current word is one that is always zero, so that Pop,
 // the fast path of the others, finds nothing there and pays nothing for it.
 package pool
 
@@ -120,7 +121,8 @@ type Header struct {
 	units   uint32
 	first   uint32  // of an Inner unit: units back to the first
 	adoptAt uint16  // remote length at which a freer adopts an abandoned pool
-	pick    uint16  // the word of a hardened pool that blocks come from; the owner's
+	pick    uint8   // the word of a hardened pool that blocks come from; the owner's
+	hard    bool    // hardened
 	usable  uintptr // bytes of a large run's block
 	_       [8 - unsafe.Sizeof(uintptr(0))]byte
 	zero    uint64 // always 0: the current word of hardened pools
@@ -396,7 +398,7 @@ func (h *Header) Place(number, start uint32, units int, clean bool) {
 	h.word.Store(uint64(makeWord(Free, 0)))
 	h.number, h.start, h.start2, h.units, h.clean, h.usable = number, start, start, uint32(units), clean, 0
 	h.trip, h.listed, h.Next = Never, false, nil
-	h.cur = 0
+	h.cur, h.hard = 0, false
 	store(&h.blocks, 0)
 	h.empty()
 }

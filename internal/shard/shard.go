@@ -142,11 +142,18 @@ func (s *Shard) draw() uint64 {
 	return s.random
 }
 
-// TakeHard takes a block of class c from a hardened pool; nil if there is none,
-// or one that was written to, for the slow path to report.
+// TakeHard takes a block for size bytes, above 0 and up to the largest class,
+// from a hardened pool; nil if there is none, or one that was written to, for the
+// slow path to report. c is the size's class.
 //
 //go:nosplit
-func (s *Shard) TakeHard(c uint8) (p unsafe.Pointer, zero bool) {
+func (s *Shard) TakeHard(size int, c uint8) (p unsafe.Pointer, zero bool) {
+	if c < sizeclass.Count && size+pool.TailBytes > sizeclass.Size(c) {
+		c++
+	}
+	if c >= sizeclass.Count {
+		return nil, false
+	}
 	h := s.Used(c)
 	if !h.IsHard() {
 		return nil, false
@@ -170,7 +177,7 @@ func (s *Shard) FreesHard() bool { return s.word == pool.NoWord }
 //go:nosplit
 func (s *Shard) FreeHard(h *pool.Header, p unsafe.Pointer) bool {
 	i := h.Index(p)
-	if !h.IsQuiet(pool.OwnerWord(s.id)) || !h.IsInUse(i) || h.IsFreed(p) || h.Live()-1 == h.Trip() {
+	if !h.IsQuiet(pool.OwnerWord(s.id)) || !h.IsInUse(i) || h.IsFreed(p) || h.Overrun(p) || h.Live()-1 == h.Trip() {
 		return false
 	}
 	if s.wipe {

@@ -177,6 +177,14 @@ func (t *Table) newShard() (*Shard, error) {
 	return s, err
 }
 
+// Tail returns the bytes of a block of a size class that are not the caller's.
+func (t *Table) Tail() int {
+	if t.conf.Geometry.Hardened() {
+		return pool.TailBytes
+	}
+	return 0
+}
+
 // spareShard returns one that was kept, or a new one.
 func spareShard() (*Shard, error) {
 	shards.mu.Lock()
@@ -509,6 +517,7 @@ const (
 	Freed   Verdict = iota
 	Double          // the block is free already
 	NotOurs         // no block of the allocator begins there
+	Overrun         // the block was written to beyond its end; it is not freed
 	isRun           // a large run: not freed yet
 )
 
@@ -559,8 +568,11 @@ func (t *Table) freeLarge(e addrmap.Entry, p unsafe.Pointer) Verdict {
 	if e.Kind() == addrmap.Huge {
 		return Verdict(t.Large.FreeHuge(p))
 	}
-	if t.Arenas.PutRun(p, t.conf.Wipe) {
+	switch t.Arenas.PutRun(p, t.conf.Wipe) {
+	case nil:
 		return Freed
+	case arena.ErrOverrun:
+		return Overrun
 	}
 	return NotOurs
 }
@@ -601,6 +613,9 @@ func (t *Table) freePinned(s *Shard, p unsafe.Pointer) Verdict {
 	if s.IsHot(h.Class(), p) {
 		return Double
 	}
+	if h.Overrun(p) {
+		return Overrun
+	}
 	s.Forget()
 	if t.conf.Wipe {
 		h.Wipe(p)
@@ -639,6 +654,9 @@ func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 		return NotOurs
 	case pool.Freed:
 		return Double
+	}
+	if h.Overrun(p) {
+		return Overrun
 	}
 	me := uint32(pool.Nobody)
 	if s != nil {
@@ -787,7 +805,7 @@ func sizeAt(g *arena.Geometry, p unsafe.Pointer) (int, Verdict) {
 	case pool.Freed:
 		return 0, Double
 	}
-	return h.Size(), Freed
+	return h.Size() - h.Tail(), Freed
 }
 
 // drainFreepools returns pools from the shared freepools to their arenas until
