@@ -180,20 +180,22 @@ var (
 	leftOut = regexp.MustCompile(`Left out: ([^.,]*(?:,[^.,]*)*)`)
 )
 
-// Covers checks that the model in file has each function of the package in the
-// folder dir that writes an atomic variable, by its name: as an inline, a macro or
-// a process, or, with a reason, in the sentence of its comment that begins with
-// "Left out:". So a new transition in the code is not forgotten in the model. The
+// Covers checks that one of the models in files has each function of the package
+// in the folder dir that writes an atomic variable, by its name: as an inline, a
+// macro or a process, or, with a reason, in the sentence of its comment that begins
+// with "Left out:". So a new transition in the code is not forgotten in the model. The
 // functions of sync/atomic, which only the helpers for race builds call, do not
 // count.
-func Covers(t *testing.T, dir, file string) {
-	model := read(t, file)
+func Covers(t *testing.T, dir string, files ...string) {
 	var names []string
-	for _, m := range inline.FindAllStringSubmatch(model, -1) {
-		names = append(names, m[1])
-	}
-	if m := leftOut.FindStringSubmatch(model); m != nil {
-		names = append(names, word.FindAllString(m[1], -1)...)
+	for _, file := range files {
+		model := read(t, file)
+		for _, m := range inline.FindAllStringSubmatch(model, -1) {
+			names = append(names, m[1])
+		}
+		if m := leftOut.FindStringSubmatch(model); m != nil {
+			names = append(names, word.FindAllString(m[1], -1)...)
+		}
 	}
 	writers := Writers(t, dir)
 	if len(writers) == 0 {
@@ -201,7 +203,7 @@ func Covers(t *testing.T, dir, file string) {
 	}
 	for _, writer := range writers {
 		if !slices.Contains(names, writer) {
-			t.Errorf("%s writes an atomic variable, and is not in %s", writer, file)
+			t.Errorf("%s writes an atomic variable, and is not in %v", writer, files)
 		}
 	}
 }

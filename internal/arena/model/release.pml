@@ -21,6 +21,9 @@
  * Abstracted. One arena, at the same address again each time; one pool. Wait is
  * the moment at which nobody is pinned and all stores are flushed (see swap.pml).
  *
+ * Left out: take, give, takeHuge, keepHuge, which count the bytes of kept addresses
+ * for statistics.
+ *
  * Seen: 33,000 states.
  */
 
@@ -100,20 +103,34 @@ active proctype PutRun() {
 	od
 }
 
+/* while another arena is retired it takes other addresses */
+inline mapArena() {
+	if
+	:: refused -> refused = false
+	:: else -> mapped = true
+	fi;
+	entry = true;
+	listed = true
+}
+
+inline Unmap() {
+	if
+	:: atomic { mapped = false; retired = false }
+	:: /* refused by the system */
+		lock();
+		retired = false;
+		refused = true;
+		unlock()
+	fi
+}
+
 active proctype User() {
 	do
 	:: lock();
 		/* TakePool */
 		if
 		:: listed
-		:: !listed && (refused || !mapped) ->
-			/* mapArena; while another arena is retired it takes other addresses */
-			if
-			:: refused -> refused = false
-			:: else -> mapped = true
-			fi;
-			entry = true;
-			listed = true
+		:: !listed && (refused || !mapped) -> mapArena()
 		:: else
 		fi;
 		if
@@ -172,15 +189,7 @@ active proctype Trim() {
 			unlock();
 			Wait();
 			await();
-			/* Unmap */
-			if
-			:: atomic { mapped = false; retired = false }
-			:: /* refused by the system */
-				lock();
-				retired = false;
-				refused = true;
-				unlock()
-			fi;
+			Unmap();
 #ifdef CLEAR_LATE
 			entry = false
 #endif

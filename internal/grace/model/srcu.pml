@@ -41,7 +41,7 @@ inline use(s) { d_step { assert(!users[s]); users[s] = true } }
 inline unuse(s) { d_step { assert(users[s]); users[s] = false } }
 
 /* newShard, and the store to the slot, under the table's lock */
-inline install() {
+inline fillSlot() {
 	atomic {
 		if
 		:: slot == 0 ->
@@ -69,28 +69,31 @@ inline Enter() {
 #define CompareAndSwapBusy(s) atomic { taken = !busy[s]; busy[s] = true }
 #endif
 
+inline Take() {
+	s = slot;
+	if
+	:: s != 0 -> CompareAndSwapBusy(s)
+	:: else
+	fi
+}
+
 active [2] proctype Reader() {
 	byte parity, s;
 	bool taken;
 
 	do
 	:: Enter();
-		s = slot; /* Take */
+		Take();
 		if
-		:: s != 0 ->
-			CompareAndSwapBusy(s);
-			if
-			:: taken ->
-				use(s);
-				unuse(s);
-				busy[s] = false
-			:: else
-			fi
+		:: taken ->
+			use(s);
+			unuse(s);
+			busy[s] = false
 		:: else
 		fi;
 		Exit();
 		if
-		:: s == 0 -> install()
+		:: s == 0 -> fillSlot()
 		:: else
 		fi;
 		atomic { parity = 0; s = 0; taken = false }

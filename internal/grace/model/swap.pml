@@ -57,7 +57,7 @@ inline use(s) { d_step { assert(!users[s]); users[s] = true } }
 inline unuse(s) { d_step { assert(users[s]); users[s] = false } }
 
 /* newShard, and the store to the slot, under the table's lock */
-inline install(to) {
+inline fillSlot(to) {
 	atomic {
 		if
 		:: to == 0 ->
@@ -84,7 +84,7 @@ active [2] proctype Pinned() {
 		fi;
 		running = false; /* Exit */
 		if
-		:: s == 0 -> install(slot)
+		:: s == 0 -> fillSlot(slot)
 		:: else
 		fi;
 		s = 0
@@ -109,7 +109,7 @@ active proctype Heap() {
 #endif
 		buffer!END;
 		if
-		:: s == 0 -> empty(buffer) && empty(to_data); install(heap) /* takes a lock */
+		:: s == 0 -> empty(buffer) && empty(to_data); fillSlot(heap) /* takes a lock */
 		:: else
 		fi;
 		s = 0

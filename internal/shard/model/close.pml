@@ -220,6 +220,13 @@ inline NewHeap() {
 	unlock(mu[t])
 }
 
+inline Release() {
+	atomic {
+		!mu[t] -> heapOf[g] = 0;
+		heapShard[g] = false
+	}
+}
+
 inline HeapCall() {
 	heapBusy[g] = true; /* begin */
 	if
@@ -231,14 +238,10 @@ inline HeapCall() {
 	:: else
 	fi;
 	heapBusy[g] = false; /* end */
-	atomic {
-		/* Release */
-		!mu[t] -> heapOf[g] = 0;
-		heapShard[g] = false
-	}
+	Release()
 }
 
-inline open() {
+inline Open() {
 	t = table;
 	if
 	:: t != 0
@@ -265,7 +268,7 @@ active [2] proctype Goroutine() {
 
 	do
 	:: table != 0 || lives < LIVES ->
-		open();
+		Open();
 		if
 		:: t == 0
 		:: t != 0 -> Alloc()
@@ -291,7 +294,7 @@ active [2] proctype Goroutine() {
 #define Wait() !running
 #endif
 
-active proctype Closer() {
+active proctype Close() {
 	byte t;
 
 	do

@@ -134,7 +134,7 @@ inline Barrier() {
 #define MaySwap (!odd[0] && !odd[1])
 #endif
 
-active proctype Follow() {
+active proctype follow() {
 	byte a, b;
 
 	do
@@ -156,16 +156,20 @@ active proctype Follow() {
 	od
 }
 
+inline swapOut() {
+	Lock();
+	if
+	:: s = slot[0]; slot[0] = 0
+	:: s = slot[1]; slot[1] = 0
+	fi;
+	Unlock()
+}
+
 active proctype Trim() {
 	byte s;
 
 	do
-	:: Lock();
-		if
-		:: s = slot[0]; slot[0] = 0
-		:: s = slot[1]; slot[1] = 0
-		fi;
-		Unlock();
+	:: swapOut();
 #ifndef NO_GRACE
 		atomic { !inSection[0] && !inSection[1] -> flush(0); flush(1) }; /* Wait */
 #endif

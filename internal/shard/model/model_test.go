@@ -14,6 +14,13 @@ func TestClose(t *testing.T) {
 		"NO_GRACE", "NO_AWAIT", "N_LATE")
 }
 
+func TestJanitor(t *testing.T) { spin.Check(t, "janitor.pml", "DISARM_LATE", "NO_AGAIN") }
+
+// TestCovers: a heap's begin and end, Take and Exit are those of grace's models.
+func TestCovers(t *testing.T) {
+	spin.Covers(t, "..", "close.pml", "follow.pml", "janitor.pml", "../../grace/model/swap.pml", "../../grace/model/srcu.pml")
+}
+
 func TestFollow(t *testing.T) {
 	spin.Check(t, "follow.pml", "NO_BARRIER", "NO_CHECK", "ONE_CHECK", "NO_GRACE")
 }
