@@ -10,6 +10,7 @@ import (
 	"github.com/pyarena/pyarena/benchmarks/internal/impl"
 	"github.com/pyarena/pyarena/benchmarks/internal/offheap"
 	"github.com/pyarena/pyarena/benchmarks/internal/proc"
+	"github.com/pyarena/pyarena/benchmarks/internal/stamp"
 	"github.com/pyarena/pyarena/benchmarks/internal/trace"
 )
 
@@ -95,12 +96,12 @@ func (c *checked) op(w impl.Worker, op *Op, record uint32) (err error) {
 	case trace.Free:
 		c.count(-old)
 		c.table[s], c.size[s] = nil, 0
-		if err := verify(p, old, seed(c.born[s])); err != nil {
+		if err := stamp.Verify(p, old, stamp.Seed(uint64(c.born[s]))); err != nil {
 			return err
 		}
 		return w.Free(p)
 	case trace.Realloc:
-		if err := verify(p, old, seed(c.born[s])); err != nil {
+		if err := stamp.Verify(p, old, stamp.Seed(uint64(c.born[s]))); err != nil {
 			return err
 		}
 		kept = min(old, size)
@@ -127,15 +128,15 @@ func (c *checked) op(w impl.Worker, op *Op, record uint32) (err error) {
 		return fmt.Errorf("address %p is no multiple of %d", p, align)
 	}
 	if op.Kind == trace.Calloc {
-		if err := verifyZero(p, size); err != nil {
+		if err := stamp.VerifyZero(p, size); err != nil {
 			return err
 		}
 	}
-	id := seed(c.born[s])
-	if err := verify(p, kept, id); err != nil {
+	id := stamp.Seed(uint64(c.born[s]))
+	if err := stamp.Verify(p, kept, id); err != nil {
 		return err
 	}
-	stamp(p, kept&^7, size, id)
+	stamp.Fill(p, kept&^7, size, id)
 	return nil
 }
 
@@ -164,7 +165,7 @@ func (c *checked) sweep() error {
 	defer w.Release()
 	for s, p := range c.table {
 		size := c.size[s]
-		err := verify(p, int(size), seed(c.born[s]))
+		err := stamp.Verify(p, int(size), stamp.Seed(uint64(c.born[s])))
 		if err == nil {
 			c.table[s] = nil
 			err = w.Free(p)

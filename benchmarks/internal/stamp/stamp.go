@@ -1,4 +1,9 @@
-package replay
+// Package stamp fills blocks with content that tells whose it is, and checks it.
+//
+// The content is a pattern of 8-byte words, each the seed of the block exclusive-or
+// its offset in bytes. Seeds of different blocks differ in half their bits, so that
+// no block's content passes for another's, nor at another offset.
+package stamp
 
 import (
 	"encoding/binary"
@@ -6,21 +11,17 @@ import (
 	"unsafe"
 )
 
-// The content of a block is a pattern of 8-byte words, each the seed of the block
-// exclusive-or its offset in bytes. Seeds of different blocks differ in half their bits, so
-// that no block's content passes for another's, nor at another offset.
-
-// seed returns the seed of the block that a record made.
-func seed(record uint32) uint64 {
-	z := (uint64(record) + 1) * 0x9e3779b97f4a7c15 // splitmix64
+// Seed returns the seed of the n-th block.
+func Seed(n uint64) uint64 {
+	z := (n + 1) * 0x9e3779b97f4a7c15 // splitmix64
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	return z ^ z>>31
 }
 
-// stamp fills the bytes of block p from from up to to, not included. from is a
+// Fill fills the bytes of block p from from up to to, not included. from is a
 // multiple of 8.
-func stamp(p unsafe.Pointer, from, to int, seed uint64) {
+func Fill(p unsafe.Pointer, from, to int, seed uint64) {
 	b := unsafe.Slice((*byte)(p), to)[from:]
 	word := uint64(from)
 	for ; len(b) >= 8; b = b[8:] {
@@ -34,8 +35,8 @@ func stamp(p unsafe.Pointer, from, to int, seed uint64) {
 	}
 }
 
-// verify compares the first size bytes of block p to the pattern.
-func verify(p unsafe.Pointer, size int, seed uint64) error {
+// Verify compares the first size bytes of block p to the pattern.
+func Verify(p unsafe.Pointer, size int, seed uint64) error {
 	b := unsafe.Slice((*byte)(p), size)
 	word := uint64(0)
 	for ; len(b) >= 8; b = b[8:] {
@@ -59,8 +60,8 @@ func wrongByte(b []byte, size int, seed, offset uint64) error {
 	return nil
 }
 
-// verifyZero checks that the first size bytes of p are zero.
-func verifyZero(p unsafe.Pointer, size int) error {
+// VerifyZero checks that the first size bytes of p are zero.
+func VerifyZero(p unsafe.Pointer, size int) error {
 	b := unsafe.Slice((*byte)(p), size)
 	for i := 0; len(b) > 0; {
 		if len(b) >= 8 && binary.LittleEndian.Uint64(b) == 0 {
