@@ -7,6 +7,7 @@
 //	go run -C benchmarks . suite               the field's workloads too, beside allocators for C
 //	go run -C benchmarks . compare OLD NEW     two reports of the suite
 //	go run -C benchmarks . objects             unsafeobj's objects beside Python's
+//	go run -C benchmarks . soak -for 30m       pymalloc under the load of a server, for long
 //	go run -C benchmarks . trim -ops N IN OUT  cut a trace to N records
 //
 // README.md beside it says how to read the tables.
@@ -32,6 +33,7 @@ var commands = map[string]command{
 	"suite":        runSuite,
 	"compare":      compareReports,
 	"objects":      compareObjects,
+	"soak":         runSoak,
 }
 
 func main() {

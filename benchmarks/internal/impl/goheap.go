@@ -1,21 +1,20 @@
 package impl
 
 import (
-	"runtime/metrics"
 	"unsafe"
+
+	"github.com/pyarena/pyarena/benchmarks/internal/proc"
 )
 
 // goHeap is make([]byte, n), and the collector. It holds nothing itself: the
 // caller's table keeps a block alive.
 type goHeap struct {
-	samples []metrics.Sample
-	begun   uint64 // Mapped at the start
+	memory *proc.GoMemory
+	begun  uint64 // Mapped at the start
 }
 
 func newGoHeap(int) Impl {
-	i := &goHeap{samples: []metrics.Sample{
-		{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
-	}}
+	i := &goHeap{memory: proc.NewGoMemory()}
 	i.begun = i.Mapped()
 	return i
 }
@@ -27,9 +26,7 @@ func (*goHeap) Calls() *Calls   { return nil }
 // Mapped is what the whole runtime has got more since the replay began, less
 // what it has given back.
 func (i *goHeap) Mapped() uint64 {
-	metrics.Read(i.samples)
-	now := i.samples[0].Value.Uint64() - i.samples[1].Value.Uint64()
-	return max(now, i.begun) - i.begun
+	return max(i.memory.Mapped(), i.begun) - i.begun
 }
 
 type goHeapWorker struct{}

@@ -24,3 +24,17 @@ func ReadCollector() Collector {
 	metrics.Read(s)
 	return Collector{s[0].Value.Uint64(), s[1].Value.Float64()}
 }
+
+// GoMemory reads what the Go runtime has from the system, and leaves no garbage.
+type GoMemory [2]metrics.Sample
+
+// NewGoMemory returns a reader.
+func NewGoMemory() *GoMemory {
+	return &GoMemory{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+}
+
+// Mapped returns what the runtime has mapped and not given back, in bytes.
+func (m *GoMemory) Mapped() uint64 {
+	metrics.Read(m[:])
+	return m[0].Value.Uint64() - m[1].Value.Uint64()
+}
