@@ -272,8 +272,8 @@ func TestSuite(t *testing.T) {
 	}
 }
 
-// TestSuiteArguments: what the suite cannot do is told before it begins.
-func TestSuiteArguments(t *testing.T) {
+// TestArguments: what a command cannot do is told before it begins.
+func TestArguments(t *testing.T) {
 	for _, args := range [][]string{
 		{"suite", "-rounds", "0"},
 		{"suite", "-scale", "-1"},
@@ -282,6 +282,11 @@ func TestSuiteArguments(t *testing.T) {
 		{"suite", "-only", "no-such"},
 		{"suite", "extra"},
 		{"compare", "one.json"},
+		{"soak", "extra"},
+		{"soak", "-for", "1ms"},
+		{"soak", "-live", "much"},
+		{"soak", "-live", "1KiB"},
+		{"soak", "-goroutines", "0"},
 	} {
 		if code, _, stderr := program(t, t.Context(), args...); code != 2 || stderr == "" {
 			t.Errorf("%q: exit %d, %q", args, code, stderr)
@@ -289,5 +294,43 @@ func TestSuiteArguments(t *testing.T) {
 	}
 	if code, _, stderr := program(t, t.Context(), "compare", "no-such.json", "no-such.json"); code != 1 || stderr == "" {
 		t.Errorf("compare of no files: exit %d, %q", code, stderr)
+	}
+}
+
+// TestSoak runs the load of a server for a moment. What is resident is this test
+// process's, and its other tests' too.
+func TestSoak(t *testing.T) {
+	args := []string{"soak", "-quick"}
+	if testing.Short() {
+		args = []string{"soak", "-for", "1s", "-cycle", "1s", "-live", "4MiB"}
+	}
+	dir := t.TempDir()
+	code, stdout, stderr := program(t, t.Context(), append(args, "-growth", "100", "-o", dir)...)
+	if code != 0 || !strings.Contains(stdout, "Nothing went wrong") {
+		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
+	}
+	for _, name := range []string{"report.md", "report.json", "memory.svg", "memory.png"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, want := range []string{"warm-up, grow: ", "shrink: ", "end: 0 blocks of 0 B; mapped 0 B"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("no progress %q in\n%s", want, stderr)
+		}
+	}
+}
+
+// A run that finds something exits with 1, and writes its report all the same.
+func TestSoakFails(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := t.TempDir()
+	code, stdout, stderr := program(t, ctx, "soak", "-quick", "-o", dir)
+	if code != 1 || !strings.Contains(stdout, "FAILED: context canceled") {
+		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "report.md")); err != nil {
+		t.Error(err)
 	}
 }

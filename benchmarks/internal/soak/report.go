@@ -115,7 +115,7 @@ func (r *Report) Growth() float64 {
 	if r.Begin.Resident == 0 || r.End.Resident == 0 {
 		return 0
 	}
-	return 100 * (float64(r.End.Resident)/float64(r.Begin.Resident) - 1)
+	return 100 * (float64(r.End.Resident) - float64(r.Begin.Resident)) / float64(r.Begin.Resident)
 }
 
 // WriteJSON writes the report for machines.

@@ -21,7 +21,7 @@ type server struct {
 	stop     atomic.Bool
 	fail     func(error) // any goroutine may call it
 	counts   *Counts
-	goros    sync.WaitGroup
+	serving  sync.WaitGroup
 	workers  []*worker
 	cache    [cacheShards]shard
 	messages []chan block // a worker's inbox
@@ -31,8 +31,7 @@ const (
 	cacheShards   = 16
 	sessionsPart  = 0.4       // of the target; the rest is the cache's
 	inboxMessages = 512       // that a worker has before senders drop theirs
-	connection    = 2000      // requests of one goroutine
-	idleStep      = 20e6      // nanoseconds between two looks whether requests come again
+	perConnection = 2000      // requests
 	largest       = 6 << 20   // bytes of an upload
 	largestEntry  = 400 << 10 // of a cache entry
 )
@@ -65,7 +64,7 @@ type worker struct {
 	rand     *rand.Rand
 	sessions []session
 	bytes    int // of those
-	made     uint64
+	seeds    uint64
 	mine     Counts
 	garbage  []byte // for the collector
 }
@@ -77,18 +76,18 @@ func (s *server) start(n int, seed uint64) {
 		s.workers = append(s.workers, &worker{server: s, id: id, src: s.a, rand: rand.New(rand.NewPCG(seed, uint64(id)))})
 	}
 	for _, w := range s.workers {
-		s.goros.Go(w.run)
+		s.serving.Go(w.run)
 	}
 }
 
 // end stops all goroutines, and frees all.
 func (s *server) end() {
 	s.stop.Store(true)
-	s.goros.Wait()
+	s.serving.Wait()
 	for _, w := range s.workers {
-		s.goros.Go(w.leave)
+		s.serving.Go(w.leave)
 	}
-	s.goros.Wait()
+	s.serving.Wait()
 	for _, w := range s.workers {
 		s.counts.add(w.mine)
 	}
@@ -120,9 +119,9 @@ func (w *worker) connection() {
 		}()
 		w.mine.Heaps++
 	}
-	for range connection {
+	for range perConnection {
 		for w.idle.Load() && !w.stop.Load() {
-			time.Sleep(idleStep)
+			time.Sleep(tick)
 		}
 		if w.stop.Load() {
 			return
@@ -170,7 +169,7 @@ func (w *worker) request() {
 	}
 	w.receive()
 	response := w.malloc(256)
-	for w.rand.IntN(3) == 0 {
+	for response.p != nil && w.rand.IntN(3) == 0 {
 		response = w.resize(response, response.size*2)
 	}
 	w.free(response)
@@ -194,7 +193,7 @@ func (w *worker) visit() {
 	w.verify(s.name)
 	w.verify(s.record)
 	w.stamp(&s.record)
-	if w.rand.IntN(2) == 0 {
+	if s.history.p != nil && w.rand.IntN(2) == 0 {
 		w.bytes -= s.history.size
 		s.history = w.resize(s.history, 16+w.rand.IntN(min(2*s.history.size, 8<<10)))
 		w.bytes += s.history.size
@@ -312,7 +311,7 @@ func (w *worker) list() {
 	}
 	w.mine.Batches++
 	for i, p := range ps[:n] {
-		rows[i] = w.made1(block{p: p, size: size})
+		rows[i] = w.fresh(block{p: p, size: size})
 	}
 	kept := 0
 	for i, b := range rows[:n] {
@@ -363,11 +362,11 @@ func (w *worker) malloc(size int) (b block) {
 		w.fail(fmt.Errorf("worker %d: block of %d bytes: %w", w.id, size, err))
 		return block{}
 	}
-	return w.made1(b)
+	return w.fresh(b)
 }
 
-// made1 counts and stamps a new block.
-func (w *worker) made1(b block) block {
+// fresh counts and stamps a new block.
+func (w *worker) fresh(b block) block {
 	w.mine.Blocks++
 	w.mine.Bytes += uint64(b.size)
 	w.stamp(&b)
@@ -376,8 +375,8 @@ func (w *worker) made1(b block) block {
 
 // stamp gives a block a new seed, and fills it.
 func (w *worker) stamp(b *block) {
-	w.made++
-	b.seed = stamp.Seed(w.made*uint64(len(w.workers)) + uint64(w.id))
+	w.seeds++
+	b.seed = stamp.Seed(w.seeds*uint64(len(w.workers)) + uint64(w.id))
 	if b.p != nil {
 		stamp.Fill(b.p, 0, b.size, b.seed)
 	}
