@@ -133,8 +133,8 @@ func (h leaves) find(index uint64) *leaf {
 	return &nothing
 }
 
-// Set gives all steps of the size bytes at p the entry e. It fails, with the
-// map as it was, if memory for a leaf is refused.
+// Set gives all steps of the size bytes at p, a multiple of StepBytes, the entry
+// e. It fails, with the map as it was, if memory for a leaf is refused.
 func Set(p, size uintptr, e Entry) error {
 	for at := index(p); at <= index(p+size-1); at++ {
 		if _, err := grow(at); err != nil {
@@ -145,12 +145,13 @@ func Set(p, size uintptr, e Entry) error {
 	return nil
 }
 
-// Clear removes the entries of the size bytes at p.
+// Clear removes the entries of the size bytes at p, a multiple of StepBytes.
 func Clear(p, size uintptr) { store(p, size, 0) }
 
 func store(p, size uintptr, e Entry) {
-	for at := p &^ (StepBytes - 1); at < p+size; at += StepBytes {
-		find(index(at)).at(at).Store(uint32(e))
+	// By offset: where the range ends with the address space, p+size is 0.
+	for off := uintptr(0); off < size; off += StepBytes {
+		find(index(p + off)).at(p + off).Store(uint32(e))
 	}
 }
 

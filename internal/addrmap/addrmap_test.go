@@ -28,10 +28,11 @@ func shift(log uint) uintptr { return uintptr(uint64(1) << log) }
 var usedLeaves atomic.Uint64
 
 // freshLeaf returns the first address of n leaves in a row that are not there
-// yet, nor are those of the addresses with bit 53 or a higher one set too.
+// yet, nor are those of the addresses with bit 53 or a higher one set too. No
+// other test has an address between leaf 2100 and leaf 4000.
 func freshLeaf(t *testing.T, n uint64) uintptr {
 	t.Helper()
-	const first, last = 1024, 4000
+	const first, last = 2100, 4000
 	i := usedLeaves.Add(n) - n + first
 	switch {
 	case bits.UintSize == 32:
@@ -175,6 +176,70 @@ func TestBoundaries(t *testing.T) {
 	for i, p := range []uintptr{shift(30), shift(30) | shift(48), shift(30) | shift(49), shift(30) | shift(56), shift(30) | shift(34)} {
 		wantRange(t, p, step, entry(uint32(i+1)))
 		addrmap.Clear(p, step)
+	}
+}
+
+// TestWidths: arenas and huge mappings all over the address spaces that systems
+// have, of 32 bits, 39 (riscv64, small arm64), 48 and 57 (five levels of page
+// tables), up to the last address, all live at once. An address that differs in one
+// bit from one of theirs is another's or nobody's.
+func TestWidths(t *testing.T) {
+	type place struct {
+		p, size uintptr
+		e       addrmap.Entry
+	}
+	var places []place
+	model := map[uintptr]addrmap.Entry{} // by step
+	for _, width := range []uint{32, 39, 48, 57} {
+		if width > bits.UintSize {
+			continue
+		}
+		for i := range uint(3) {
+			begin, end := shift(width+i-3), shift(width+i-2) // the last end is 0 where pointers have 32 bits
+			log, id := 18+4*i, uint32(len(places))
+			for _, pl := range []place{
+				{begin, step, addrmap.MakeEntry(addrmap.Huge, log, id)},
+				{end - shift(log), shift(log), addrmap.MakeEntry(addrmap.Arena, log, id)},
+			} {
+				if model[pl.p] != 0 {
+					t.Fatalf("%#x is there twice: the test shows less", pl.p)
+				}
+				places = append(places, pl)
+				set(t, pl.p, pl.size, pl.e)
+				for at := uintptr(0); at < pl.size; at += step {
+					model[pl.p+at] = pl.e
+				}
+			}
+		}
+	}
+	wantModel := func() {
+		t.Helper()
+		for _, pl := range places {
+			for _, p := range []uintptr{pl.p - 1, pl.p, pl.p + pl.size/2, pl.p + pl.size - 1, pl.p + pl.size} {
+				want(t, p, model[p&^(step-1)])
+			}
+			for bit := range uint(bits.UintSize) {
+				for _, p := range []uintptr{pl.p ^ shift(bit), (pl.p + pl.size - 1) ^ shift(bit)} {
+					want(t, p, model[p&^(step-1)])
+				}
+			}
+		}
+		for p, e := range model {
+			want(t, p, e)
+			want(t, p+step-1, e)
+		}
+	}
+	wantModel()
+	for _, odd := range []int{1, 0} { // every other one, then the rest
+		for i, pl := range places {
+			if i&1 == odd {
+				addrmap.Clear(pl.p, pl.size)
+				for at := uintptr(0); at < pl.size; at += step {
+					model[pl.p+at] = 0
+				}
+			}
+		}
+		wantModel()
 	}
 }
 
