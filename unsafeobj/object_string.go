@@ -20,7 +20,7 @@ const stringBytes = unsafe.Sizeof(stringObject{})
 var stringSeed = maphash.MakeSeed()
 
 // hashString is never 0, nor anything that anybody outside can foresee.
-func hashString(v string) uint64 { return maphash.String(stringSeed, v) | 1 }
+func hashString(v string) uint64 { return max(maphash.String(stringSeed, v), 1) }
 
 func (o *stringObject) value() string {
 	return unsafe.String((*byte)(unsafe.Add(unsafe.Pointer(o), stringBytes)), o.n)

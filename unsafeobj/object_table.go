@@ -21,18 +21,21 @@ func (o *tableObject) tab() *table { return (*table)(o.table.ptr()) }
 // in front of them an index that is hashed into.
 //
 //	+--------+------------------------------+---------------------------+
-//	| header | 1<<log2 indices of 1<<width  | usable + filled entries   |
+//	| header | 1<<log2 indices of 1<<width  | usableOf(log2) entries    |
 //	|        | bytes: 0 free, 1 deleted,    | of step bytes             |
-//	|        | else number of an entry + 2  |                           |
+//	|        | else tag and number + 2      |                           |
 //	+--------+------------------------------+---------------------------+
 //
-// usable + filled is two thirds of 1<<log2. A deleted entry stays, without a key,
-// until the table is made anew.
+// An index has log2 bits for the number of an entry, which goes up to two thirds of
+// 1<<log2. What is left of its bits is a tag, the bits of the hash above those that
+// chose the slot: so that hardly an entry is looked at that is another's, which in a
+// large table would be a cache miss.
+//
+// A deleted entry stays, without a key, until the table is made anew.
 type table struct {
 	log2   uint8
 	width  uint8 // log2 of the bytes of an index
 	step   uint16
-	usable int // entries that may still be appended
 	filled int // entries so far
 }
 
@@ -54,6 +57,7 @@ const (
 	slotDeleted = 1
 	slotFirst   = 2
 	perturbBits = 5
+	groupSlots  = 4
 )
 
 // usableOf is how many entries a table of a size takes.
@@ -80,17 +84,20 @@ func (s *Space) newTable(log2 uint8, step uintptr) (*table, error) {
 	if uintptr(log2) > ptrBytes*8-6 {
 		return nil, ErrTooLong
 	}
-	width, usable := widthOf(log2), usableOf(log2)
+	width := widthOf(log2)
 	indices := uintptr(1) << log2 << width
-	p, err := s.alloc(tableHeader + indices + uintptr(usable)*step)
+	p, err := s.alloc(tableHeader + indices + uintptr(usableOf(log2))*step)
 	if err != nil {
 		return nil, err
 	}
 	t := (*table)(p)
-	*t = table{log2: log2, width: width, step: uint16(step), usable: usable}
+	*t = table{log2: log2, width: width, step: uint16(step)}
 	clear(unsafe.Slice((*byte)(unsafe.Add(p, tableHeader)), indices))
 	return t, nil
 }
+
+// full reports whether there is no room for one more entry.
+func (t *table) full() bool { return t.filled == usableOf(t.log2) }
 
 func (t *table) entries() unsafe.Pointer {
 	return unsafe.Add(unsafe.Pointer(t), tableHeader+uintptr(1)<<t.log2<<t.width)
@@ -128,9 +135,18 @@ func (t *table) setIndex(slot, v uint64) {
 	}
 }
 
-// The probe is CPython's: all bits of the hash take part sooner or later.
+// The probe goes through groups of slots that stand in one cache line, and from group
+// to group as CPython's: all bits of the hash take part sooner or later.
 //
-//	slot = hash & mask;  perturb >>= 5, slot = slot*5 + perturb + 1;  …
+//	slots at, at^1, at^2, at^3;  perturb >>= 5, at = at*5 + perturb + 1;  …
+
+// mask has the bits of a slot, or of a number.
+func (t *table) mask() uint64 { return uint64(1)<<t.log2 - 1 }
+
+// tagOf returns the bits of the hash that an index keeps.
+func (t *table) tagOf(hash uint64) uint64 {
+	return hash & (uint64(1)<<(8<<t.width) - 1) &^ t.mask()
+}
 
 // findString returns the number of the entry with a string as key, or -1.
 func (t *table) findString(hash uint64, k string) int {
@@ -140,73 +156,79 @@ func (t *table) findString(hash uint64, k string) int {
 
 // locateString is [table.locate] for a string.
 func (t *table) locateString(hash uint64, k string) (int, uint64) {
-	mask := uint64(1)<<t.log2 - 1
+	mask, tag := t.mask(), t.tagOf(hash)
 	entries, step := t.entries(), uintptr(t.step)
-	for slot, perturb := hash&mask, hash; ; {
-		v := t.index(slot)
-		if v >= slotFirst {
-			e := (*entry)(unsafe.Add(entries, uintptr(v-slotFirst)*step))
-			if e.hash == hash {
-				if x := e.key.object(); x.typ == typeString && stringOf(x).value() == k {
-					return int(v - slotFirst), slot
+	for at, perturb := hash, hash; ; at = at*5 + perturb + 1 {
+		for i := range uint64(groupSlots) {
+			slot := at&mask ^ i
+			v := t.index(slot)
+			if n := (v ^ tag) - slotFirst; n <= mask-slotFirst {
+				e := (*entry)(unsafe.Add(entries, uintptr(n)*step))
+				if e.hash == hash {
+					if x := e.key.object(); x.typ == typeString && stringOf(x).value() == k {
+						return int(n), slot
+					}
 				}
+			} else if v == slotFree {
+				return -1, slot
 			}
-		} else if v == slotFree {
-			return -1, slot
 		}
 		perturb >>= perturbBits
-		slot = (slot*5 + perturb + 1) & mask
 	}
 }
 
 // locate returns the number and slot of the entry whose key is k or equal to it; or -1
 // and the slot where it would be.
 func (t *table) locate(hash uint64, k *header) (int, uint64, error) {
-	mask := uint64(1)<<t.log2 - 1
+	mask, tag := t.mask(), t.tagOf(hash)
 	entries, step := t.entries(), uintptr(t.step)
-	for slot, perturb := hash&mask, hash; ; {
-		v := t.index(slot)
-		if v >= slotFirst {
-			e := (*entry)(unsafe.Add(entries, uintptr(v-slotFirst)*step))
-			if e.hash == hash {
+	for at, perturb := hash, hash; ; at = at*5 + perturb + 1 {
+		for i := range uint64(groupSlots) {
+			slot := at&mask ^ i
+			v := t.index(slot)
+			if n := (v ^ tag) - slotFirst; n <= mask-slotFirst {
+				e := (*entry)(unsafe.Add(entries, uintptr(n)*step))
+				if e.hash != hash {
+					continue
+				}
 				x := e.key.object()
 				if x == k {
-					return int(v - slotFirst), slot, nil
+					return int(n), slot, nil
 				}
 				same, err := equalItems(x, k, 0)
 				if err != nil {
 					return -1, 0, err
 				}
 				if same {
-					return int(v - slotFirst), slot, nil
+					return int(n), slot, nil
 				}
+			} else if v == slotFree {
+				return -1, slot, nil
 			}
-		} else if v == slotFree {
-			return -1, slot, nil
 		}
 		perturb >>= perturbBits
-		slot = (slot*5 + perturb + 1) & mask
 	}
 }
 
 // claim lets the next entry stand in the first slot of the hash that no entry has.
 func (t *table) claim(hash uint64) *entry {
-	mask := uint64(1)<<t.log2 - 1
-	slot, perturb := hash&mask, hash
-	for t.index(slot) >= slotFirst {
+	mask := t.mask()
+	for at, perturb := hash, hash; ; at = at*5 + perturb + 1 {
+		for i := range uint64(groupSlots) {
+			if slot := at&mask ^ i; t.index(slot) < slotFirst {
+				return t.claimSlot(hash, slot)
+			}
+		}
 		perturb >>= perturbBits
-		slot = (slot*5 + perturb + 1) & mask
 	}
-	return t.claimSlot(hash, slot)
 }
 
 // claimSlot is claim where the slot is known.
 func (t *table) claimSlot(hash, slot uint64) *entry {
-	t.setIndex(slot, uint64(t.filled)+slotFirst)
+	t.setIndex(slot, t.tagOf(hash)|uint64(t.filled)+slotFirst)
 	e := t.entry(t.filled)
 	e.hash = hash
 	t.filled++
-	t.usable--
 	return e
 }
 
@@ -228,7 +250,7 @@ const largeTable = 16 << 10
 func (s *Space) insertNew(o *tableObject, hash, slot uint64, k, v *header) error {
 	t := o.tab()
 	var e *entry
-	if t != nil && t.usable > 0 {
+	if t != nil && !t.full() {
 		e = t.claimSlot(hash, slot)
 	} else {
 		size := growth * o.n
