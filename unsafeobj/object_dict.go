@@ -79,8 +79,8 @@ func (s *Space) put(o *tableObject, hash uint64, key, value *header) error {
 	if err := s.insertNew(o, hash, slot, key, value); err != nil {
 		return err
 	}
-	s.hold(key)
-	s.hold(value)
+	s.hold(&o.header, key)
+	s.hold(&o.header, value)
 	return nil
 }
 
@@ -88,7 +88,7 @@ func (s *Space) put(o *tableObject, hash uint64, key, value *header) error {
 func (s *Space) replace(o *tableObject, i int, value *header) {
 	e := o.tab().entry(i)
 	old := e.value.object()
-	s.hold(value)
+	s.hold(&o.header, value)
 	e.value.set(value)
 	s.lose(old)
 }
@@ -124,7 +124,7 @@ func (s *Space) putString(o *tableObject, k string, value *header) error {
 		s.drop(key)
 		return err
 	}
-	s.hold(value)
+	s.hold(&o.header, value)
 	return nil
 }
 
@@ -364,7 +364,7 @@ func (s *Space) add(o *tableObject, key *header) error {
 	if err := s.insertNew(o, hash, slot, key, nil); err != nil {
 		return err
 	}
-	s.hold(key)
+	s.hold(&o.header, key)
 	return nil
 }
 

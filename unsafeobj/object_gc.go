@@ -23,6 +23,7 @@ const (
 	gcTouched               // of these: a reference came or went meanwhile
 	gcFinalized             // its finaliser was called
 	gcWeak                  // there are weak references to it
+	gcLinks                 // it may refer to containers: else there is nothing to follow
 
 	gcCycle = gcYoung | gcOld | gcWhite | gcTouched
 )
@@ -119,10 +120,27 @@ func (c children) next() (*header, children) {
 	return x, c
 }
 
+// window returns those from number i to before j; of a dict both are even.
+func (c children) window(i, j int) children {
+	switch {
+	case i == j:
+		return children{}
+	case c.fields != nil:
+		c.fields = (*uintptr)(unsafe.Add(unsafe.Pointer(c.fields), uintptr(i)*ptrBytes))
+	default: // two steps are those of an entry of a dict
+		c.at = unsafe.Add(c.at, uintptr(i/2)*(uintptr(uint32(c.steps))+uintptr(c.steps>>32)))
+		if i%2 != 0 {
+			c.at = unsafe.Add(c.at, uintptr(uint32(c.steps)))
+		}
+	}
+	c.left = j - i
+	return c
+}
+
 // SliceLimit bounds the slices of an incremental collection.
 type SliceLimit struct {
-	// Objects is the most objects and references that a slice looks at; the container
-	// that it is at is finished. 0 means no slices, if Time is 0 too.
+	// Objects is the most objects and references that a slice looks at. 0 means no
+	// slices, if Time is 0 too.
 	Objects int
 	// Time is the longest that a slice takes, looked at every 128 of them. 0 means
 	// no limit.
@@ -146,6 +164,7 @@ const (
 	// in so many allocations get ahead of them.
 	minSlice  = 4096
 	timeEvery = 128
+	window    = 128 // references of one container between two looks at the budget
 )
 
 // collector finds objects that only refer to each other, as CPython's does.
@@ -230,6 +249,8 @@ type cycle struct {
 	phase       phase
 	second      bool // after the finalisers
 	cursor      link // the next object of the phase
+	at          int  // in the middle of that: references looked at, or in marking those left
+	marked      int
 	calls       []callback
 	collected   int
 	reached     int
@@ -277,7 +298,7 @@ func (s *Space) untrack(g *gcHead) {
 		c.cursor = g.next
 	}
 	if c := s.gc.old; c != nil && c.cursor.gc() == g {
-		c.cursor = g.next
+		c.cursor, c.at = g.next, 0
 	}
 	g.unlink()
 	if s.gc.gen[0].count > 0 {
@@ -336,6 +357,14 @@ func (c *collector) touch(g *gcHead) {
 		o.revive(g)
 	}
 	// Between the two marks the second one will see; after it nobody can reach g.
+}
+
+// inserted is called when an item was put into a list before others. A slice may
+// have ended in the middle of that list.
+func (c *collector) inserted(h *header, i int) {
+	if o := c.old; o != nil && i < o.at && o.cursor.gc() == gcOf(h) {
+		o.at++
+	}
 }
 
 // revive moves a white object back to where it is marked.
@@ -444,7 +473,7 @@ func (c *collector) advance(o *cycle, b *budget) {
 // to enters the next phase, on a list.
 func (o *cycle) to(p phase, list *gcHead) {
 	o.phase = p
-	o.cursor = list.next
+	o.cursor, o.at = list.next, 0
 }
 
 func (o *cycle) count(b *budget) {
@@ -463,22 +492,69 @@ func (o *cycle) count(b *budget) {
 	o.to(subtracting, list)
 }
 
+// A slice may end in the middle of a container, and the program change it then. What
+// it puts in is touched; what is in there moves down, or by an insertion up, of which
+// the cycle is told. So up is for subtracting: what moves down past it counts as alive.
+// And down is for marking: it may meet again what moves.
+
+// up returns the next references of a container, from the first to the last, and
+// whether there are more.
+func (o *cycle) up(h *header) (c children, more bool) {
+	c = childrenOf(h)
+	if o.at == 0 && (c.left <= window || !o.sliced) {
+		return c, false
+	}
+	i := min(o.at, c.left)
+	j := min(i+window, c.left)
+	if o.at, more = j, j < c.left; !more {
+		o.at = 0
+	}
+	return c.window(i, j), more
+}
+
+// down returns the next references of a container, from the last to the first, and
+// whether there are more.
+func (o *cycle) down(h *header) (c children, more bool) {
+	c = childrenOf(h)
+	if o.at == 0 && (c.left <= window || !o.sliced) {
+		return c, false
+	}
+	j := c.left
+	if o.at > 0 {
+		j = min(j, o.at)
+	}
+	o.at = max(j-window, 0)
+	return c.window(o.at, j), o.at > 0
+}
+
 func (o *cycle) subtract(b *budget) {
 	list, bit := o.work, o.bit
-	g := o.cursor.gc()
-	for ; g != list; g = g.next.gc() {
-		c := childrenOf(g.object())
-		n := c.left
-		for c.left > 0 {
-			var x *header
-			if x, c = c.next(); x != nil && x.typ >= firstContainer {
-				if y := gcOf(x); y.flags&bit != 0 {
-					y.refs--
+	for g := o.cursor.gc(); g != list; {
+		n, more := 1, false
+		if g.flags&gcLinks != 0 || o.at > 0 {
+			if o.at == 0 {
+				g.flags &^= gcLinks
+			}
+			var c children
+			c, more = o.up(g.object())
+			n += c.left
+			links := uint32(0)
+			for c.left > 0 {
+				var x *header
+				if x, c = c.next(); x != nil && x.typ >= firstContainer {
+					links = gcLinks
+					if y := gcOf(x); y.flags&bit != 0 {
+						y.refs--
+					}
 				}
 			}
+			g.flags |= links
 		}
-		if b.spend(n + 1) {
-			o.cursor = g.next
+		if !more {
+			g = g.next.gc()
+		}
+		if b.spend(n) {
+			o.cursor.setGC(g)
 			return
 		}
 	}
@@ -501,24 +577,31 @@ func (o *cycle) mark(b *budget, c *collector) {
 			continue
 		}
 		o.cursor.setGC(g) // what is revived goes behind it
-		k := childrenOf(g.object())
-		n := k.left
-		for k.left > 0 {
-			var x *header
-			if x, k = k.next(); x != nil && x.typ >= firstContainer {
-				if y := gcOf(x); y.flags&bit != 0 {
-					if y.flags&gcWhite != 0 {
-						o.revive(y)
-					} else if y.refs <= 0 {
-						y.refs = 1
+		n, more := 1, false
+		if g.flags&gcLinks != 0 {
+			var k children
+			k, more = o.down(g.object())
+			n += k.left
+			for k.left > 0 {
+				var x *header
+				if x, k = k.next(); x != nil && x.typ >= firstContainer {
+					if y := gcOf(x); y.flags&bit != 0 {
+						if y.flags&gcWhite != 0 {
+							o.revive(y)
+						} else if y.refs <= 0 {
+							y.refs = 1
+						}
 					}
 				}
 			}
 		}
-		g.flags &^= gcCycle
-		g = g.next.gc()
-		o.cursor.setGC(g)
-		if b.spend(n + 1) {
+		if !more {
+			g.flags &^= gcCycle
+			o.marked++
+			g = g.next.gc()
+			o.cursor.setGC(g)
+		}
+		if b.spend(n) {
 			return
 		}
 	}
@@ -535,19 +618,16 @@ func (o *cycle) mark(b *budget, c *collector) {
 
 // survive gives what was marked to the next generation.
 func (o *cycle) survive(c *collector) {
-	n := 0
-	if o.gen >= oldest-1 {
-		n = o.work.size()
-	}
 	switch o.gen {
 	case oldest:
-		o.reached += n
+		o.reached += o.marked
 	case oldest - 1:
-		c.pendingN += n
+		c.pendingN += o.marked
 	}
 	if o.second {
-		c.gen[o.gen].Resurrected += o.work.size()
+		c.gen[o.gen].Resurrected += o.marked
 	}
+	o.marked = 0
 	c.heads[min(o.gen+1, oldest)].take(o.work)
 }
 
@@ -601,9 +681,9 @@ func (o *cycle) finalize(b *budget, s *Space) {
 
 func (o *cycle) cut(b *budget, s *Space) {
 	bit := o.bit | gcWhite
-	for g := o.cursor.gc(); g != o.white; g = g.next.gc() {
-		c := childrenOf(g.object())
-		n := c.left
+	for g := o.cursor.gc(); g != o.white; {
+		c, more := o.up(g.object())
+		n := c.left + 1
 		for c.left > 0 {
 			var x *header
 			if x, c = c.next(); x == nil || x.typ >= firstContainer && gcOf(x).flags&bit == bit {
@@ -611,8 +691,11 @@ func (o *cycle) cut(b *budget, s *Space) {
 			}
 			s.lose(x)
 		}
-		if b.spend(n + 1) {
-			o.cursor = g.next
+		if !more {
+			g = g.next.gc()
+		}
+		if b.spend(n) {
+			o.cursor.setGC(g)
 			return
 		}
 	}

@@ -46,7 +46,7 @@ func (s *Space) Tuple(items ...Object) (Ref[Tuple], error) {
 	if err == nil {
 		t := tupleOf(h)
 		for i, x := range items {
-			incref(at(x.addr))
+			s.hold(h, at(x.addr))
 			t.item(i).set(at(x.addr))
 		}
 		s.track(h)
@@ -142,7 +142,7 @@ func (s *Space) List(items ...Object) (Ref[List], error) {
 	if err == nil {
 		l := listOf(h)
 		for i, x := range items {
-			incref(at(x.addr))
+			s.hold(h, at(x.addr))
 			l.item(uint32(i)).set(at(x.addr))
 		}
 		l.n = uint32(len(items))
@@ -257,7 +257,8 @@ func (List) insert(h, x *header, i int) error {
 		i = min(i, n)
 		items := unsafe.Slice((*link)(o.items.ptr()), n+1)
 		copy(items[i+1:], items[i:])
-		s.hold(x)
+		s.gc.inserted(h, i)
+		s.hold(h, x)
 		items[i].set(x)
 		o.n++
 	}
@@ -310,7 +311,7 @@ func (l List) Set(i int, v Object) error {
 	}
 	p := o.item(uint32(i))
 	old := p.object()
-	s.hold(x)
+	s.hold(h, x)
 	p.set(x)
 	s.lose(old)
 	s.unlock()

@@ -706,10 +706,11 @@ func into(container, item Object) (h, x *header, err error) {
 	return h, x, nil
 }
 
-// hold adds the reference that an object of s has to x.
-func (s *Space) hold(x *header) {
+// hold adds the reference that h, a container of s, has to x.
+func (s *Space) hold(h, x *header) {
 	incref(x)
 	if x.typ >= firstContainer {
+		gcOf(h).flags |= gcLinks
 		s.gc.shade(x)
 	}
 }

@@ -318,7 +318,7 @@ func (f *Field[T]) Set(owner Object, v T) error {
 	if x.addr == 0 {
 		f.ref = 0
 	} else {
-		s.hold(at(x.addr))
+		s.hold(h, at(x.addr))
 		f.ref.set(at(x.addr))
 	}
 	if old != nil {
