@@ -187,23 +187,21 @@ func tableDelete(c, k Object) error {
 	hash, err := hashOf(at(k.addr), 0)
 	if err == nil {
 		var i int
-		var slot uint64
-		i, slot, err = tableOf(h).find(hash, at(k.addr))
-		if err == nil {
-			err = s.remove(tableOf(h), i, slot)
+		if i, _, err = tableOf(h).find(hash, at(k.addr)); err == nil {
+			err = s.remove(tableOf(h), i)
 		}
 	}
 	s.unlock()
 	return err
 }
 
-// remove deletes entry i, found in slot; none if i is negative.
-func (s *Space) remove(o *tableObject, i int, slot uint64) error {
+// remove deletes entry i; none if i is negative.
+func (s *Space) remove(o *tableObject, i int) error {
 	if i < 0 {
 		return ErrNotFound
 	}
 	e := *o.tab().entry(i)
-	o.forget(i, slot)
+	o.forget(i)
 	s.lose(e.key.object())
 	if o.typ == typeDict {
 		s.lose(e.value.object())
@@ -221,8 +219,7 @@ func (d Dict) DeleteString(k string) error {
 	s.lock()
 	err := ErrNotFound
 	if t := tableOf(h).tab(); t != nil {
-		i, slot := t.locateString(hashString(k), k)
-		err = s.remove(tableOf(h), i, slot)
+		err = s.remove(tableOf(h), t.findString(hashString(k), k))
 	}
 	s.unlock()
 	return err

@@ -115,8 +115,8 @@ func (s *Space) intern(v string) (*header, error) {
 // unintern takes a dead string out of the table.
 func (s *Space) unintern(h *header) {
 	o, t := stringOf(h), s.interned.tab()
-	if i, slot := t.locateString(o.hash, o.value()); i >= 0 && t.entry(i).key.object() == h {
-		s.interned.forget(i, slot)
+	if i := t.findString(o.hash, o.value()); i >= 0 && t.entry(i).key.object() == h {
+		s.interned.forget(i)
 	}
 	o.interned = 0
 }

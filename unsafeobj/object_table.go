@@ -22,8 +22,8 @@ func (o *tableObject) tab() *table { return (*table)(o.table.ptr()) }
 //
 //	+--------+------------------------------+---------------------------+
 //	| header | 1<<log2 indices of 1<<width  | usableOf(log2) entries    |
-//	|        | bytes: 0 free, 1 deleted,    | of step bytes             |
-//	|        | else tag and number + 2      |                           |
+//	|        | bytes: 0 free, else tag and  | of step bytes             |
+//	|        | number of an entry + 1       |                           |
 //	+--------+------------------------------+---------------------------+
 //
 // An index has log2 bits for the number of an entry, which goes up to two thirds of
@@ -31,7 +31,8 @@ func (o *tableObject) tab() *table { return (*table)(o.table.ptr()) }
 // chose the slot: so that hardly an entry is looked at that is another's, which in a
 // large table would be a cache miss.
 //
-// A deleted entry stays, without a key, until the table is made anew.
+// A deleted entry stays, without a key, until the table is made anew; and so does its
+// index, which is not written to: that would be a miss's worth of memory traffic more.
 type table struct {
 	log2   uint8
 	width  uint8 // log2 of the bytes of an index
@@ -54,8 +55,7 @@ const (
 	minLog2     = 3
 	growth      = 3 // slots of a new table for each entry: it doubles
 	slotFree    = 0
-	slotDeleted = 1
-	slotFirst   = 2
+	slotFirst   = 1
 	perturbBits = 5
 	groupSlots  = 4
 )
@@ -162,10 +162,10 @@ func (t *table) locateString(hash uint64, k string) (int, uint64) {
 		for i := range uint64(groupSlots) {
 			slot := at&mask ^ i
 			v := t.index(slot)
-			if n := (v ^ tag) - slotFirst; n <= mask-slotFirst {
+			if n := (v ^ tag) - slotFirst; n < mask {
 				e := (*entry)(unsafe.Add(entries, uintptr(n)*step))
 				if e.hash == hash {
-					if x := e.key.object(); x.typ == typeString && stringOf(x).value() == k {
+					if x := e.key.object(); x != nil && x.typ == typeString && stringOf(x).value() == k {
 						return int(n), slot
 					}
 				}
@@ -186,7 +186,7 @@ func (t *table) locate(hash uint64, k *header) (int, uint64, error) {
 		for i := range uint64(groupSlots) {
 			slot := at&mask ^ i
 			v := t.index(slot)
-			if n := (v ^ tag) - slotFirst; n <= mask-slotFirst {
+			if n := (v ^ tag) - slotFirst; n < mask {
 				e := (*entry)(unsafe.Add(entries, uintptr(n)*step))
 				if e.hash != hash {
 					continue
@@ -194,6 +194,9 @@ func (t *table) locate(hash uint64, k *header) (int, uint64, error) {
 				x := e.key.object()
 				if x == k {
 					return int(n), slot, nil
+				}
+				if x == nil {
+					continue
 				}
 				same, err := equalItems(x, k, 0)
 				if err != nil {
@@ -210,12 +213,12 @@ func (t *table) locate(hash uint64, k *header) (int, uint64, error) {
 	}
 }
 
-// claim lets the next entry stand in the first slot of the hash that no entry has.
+// claim lets the next entry stand in the first free slot of the hash.
 func (t *table) claim(hash uint64) *entry {
 	mask := t.mask()
 	for at, perturb := hash, hash; ; at = at*5 + perturb + 1 {
 		for i := range uint64(groupSlots) {
-			if slot := at&mask ^ i; t.index(slot) < slotFirst {
+			if slot := at&mask ^ i; t.index(slot) == slotFree {
 				return t.claimSlot(hash, slot)
 			}
 		}
@@ -300,10 +303,9 @@ func (s *Space) rebuild(o *tableObject, size int) (*table, error) {
 	return t, nil
 }
 
-// forget removes entry i, found in slot. Its references are the caller's to drop.
-func (o *tableObject) forget(i int, slot uint64) {
+// forget removes entry i. Its references are the caller's to drop.
+func (o *tableObject) forget(i int) {
 	t := o.tab()
-	t.setIndex(slot, slotDeleted)
 	e := t.entry(i)
 	e.key = 0
 	if uintptr(t.step) == dictStep {

@@ -1,0 +1,153 @@
+package unsafeobj
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// A slice may end in the middle of a container that is larger than it, and the
+// program change that container before the next one. What is in it lives.
+func TestObjectSlicesInside(t *testing.T) {
+	const slice, size = 300, 3000
+	for seed := range uint64(4) {
+		s := objectSpace(t, SpaceOptions{Incremental: SliceLimit{Objects: minSlice}})
+		s.gc.slice.Objects = slice
+		s.Disable()
+		r := rand.New(rand.NewPCG(9, seed))
+		list := objectMust(s.List())
+		dict := objectMust(s.Dict())
+		next := int64(1000)
+		made := func() Ref[List] {
+			x := objectMust(s.Int(next))
+			l := objectMust(s.List(x.Object()))
+			x.Release()
+			return l
+		}
+		push := func(at int) {
+			l := made()
+			objectOK(t, l.Get().Append(l.Object())) // so that counts alone never free it
+			objectOK(t, list.Get().Insert(at, l.Object()))
+			l.Release()
+			l = made()
+			k := objectMust(s.Int(next))
+			objectOK(t, l.Get().Append(dict.Object()))
+			objectOK(t, dict.Get().Set(k.Object(), l.Object()))
+			k.Release()
+			l.Release()
+			next++
+		}
+		for range size {
+			push(list.Get().Len())
+		}
+		verify := func() {
+			n := 0
+			for _, x := range list.Get().All() {
+				if l := objectMust(As[List](x)); l.Len() != 2 {
+					t.Fatalf("an item has %d items, want 2", l.Len())
+				}
+				n++
+			}
+			for k, v := range dict.Get().All() {
+				x := objectMust(objectMust(As[List](v)).Get(0))
+				if same := objectMust(Equal(k, x.Object())); !same {
+					t.Fatalf("the value of %v has %v", k, x)
+				}
+				x.Release()
+				n++
+			}
+			// Besides what is alive there is garbage at most.
+			if live := s.Stats().Objects["list"]; live < n+1 {
+				t.Fatalf("%d lists, of which %d can be reached", live, n+1)
+			}
+		}
+		objectMust(s.Collect(2))
+		for range 3 {
+			for done := false; !done; done = objectMust(s.CollectSlice()) {
+				for range 1 + r.IntN(20) {
+					n := list.Get().Len()
+					switch r.IntN(6) {
+					case 0:
+						push(0)
+					case 1:
+						push(r.IntN(n))
+					case 2:
+						x := objectMust(list.Get().Pop(0))
+						x.Release()
+					case 3:
+						x := objectMust(list.Get().Pop(r.IntN(n)))
+						objectOK(t, list.Get().Append(x.Object()))
+						x.Release()
+					case 4:
+						i := r.IntN(n)
+						objectOK(t, list.Get().Delete(i, min(i+r.IntN(5), n)))
+					default:
+						k := objectMust(s.Int(next - 1 - r.Int64N(size)))
+						_ = dict.Get().Delete(k.Object())
+						k.Release()
+						if r.IntN(100) == 0 { // a new table, with all at other places
+							s.lock()
+							objectMust(s.rebuild(tableOf(at(dict.addr)), growth*tableOf(at(dict.addr)).n))
+							s.unlock()
+						}
+					}
+				}
+			}
+			verify()
+		}
+		if n := s.Stats().Incremental.MostObjects; n > slice+window+1 {
+			t.Errorf("a slice looked at %d objects and references, want %d", n, slice+window+1)
+		}
+		list.Release()
+		dict.Release()
+		collectAll(t, s)
+		collectAll(t, s)
+		if n := liveBlocks(t, s); n != 0 {
+			t.Error(n, "blocks left:", s.Stats().Objects)
+		}
+	}
+}
+
+// What refers to no container is not looked into: a slice passes it like an atom, and
+// takes it up again when it gets a container.
+func TestObjectSlicesPassAtoms(t *testing.T) {
+	s := objectSpace(t, SpaceOptions{Incremental: SliceLimit{Objects: minSlice}})
+	s.Disable()
+	const n = 100_000
+	l := objectMust(s.List())
+	d := objectMust(s.Dict())
+	for i := range n {
+		x := objectMust(s.Int(int64(i)))
+		objectOK(t, l.Get().Append(x.Object()))
+		objectOK(t, d.Get().Set(x.Object(), x.Object()))
+		x.Release()
+	}
+	slices := func() int {
+		before := s.Stats().Incremental.Slices
+		collectAll(t, s)
+		return s.Stats().Incremental.Slices - before
+	}
+	if n := slices(); n != 1 {
+		t.Errorf("%d slices for a list and a dict of atoms", n)
+	}
+	objectOK(t, l.Get().Set(n/2, d.Object()))
+	objectOK(t, d.Get().SetString("self", d.Object()))
+	if k := slices(); k < 6*n/minSlice {
+		t.Errorf("%d slices with containers in them, want %d", k, 6*n/minSlice)
+	}
+	objectOK(t, l.Get().Set(n/2, None()))
+	objectOK(t, d.Get().DeleteString("self"))
+	slices()
+	if n := slices(); n != 1 {
+		t.Errorf("%d slices after they are gone", n)
+	}
+	objectOK(t, d.Get().SetString("self", d.Object()))
+	d.Release()
+	collectAll(t, s)
+	if n := s.Stats().Objects["dict"]; n != 0 {
+		t.Error(n, "dicts left")
+	}
+	l.Release()
+	if n := liveBlocks(t, s); n != 0 {
+		t.Error(n, "blocks left")
+	}
+}
