@@ -128,6 +128,16 @@
 // system makes for all processors (membarrier; on Linux, internal/shard/follow.go).
 // It costs each call two increments of a word of its P's own.
 //
+// # Hardened allocators
+//
+// With [Options.Hardened] the fast path finds nothing, by two values that it reads
+// anyway: the current word of a hardened pool's bitmap is one that is always zero,
+// and the shard's owner word is that of no pool. So it costs the others nothing, and
+// a hardened malloc and free are one call more each (Shard.TakeHard, Shard.FreeHard):
+// a random bit of a word of the bitmap, the seal of the free block, the tail behind
+// the block. [Options.WipeOnFree] takes free's part of it. The last units of a
+// hardened arena are inaccessible.
+//
 // # Memory going back
 //
 // New pools, and frees beyond the fast path, arm the janitor, one timer for the
@@ -185,8 +195,8 @@
 //   - Two goroutines that free one block at the same moment may both succeed. The
 //     block is not handed out twice for it, except when one of the frees comes
 //     after the block was handed out again: no allocator can tell that.
-//   - A write to a freed block goes unnoticed mostly; it never misleads the
-//     allocator.
+//   - A write to a freed block, or beyond the end of one, goes unnoticed mostly; it
+//     never misleads the allocator. [Options.Hardened] notices more.
 //   - Close gives back live blocks too.
 //
 // # Build tags
