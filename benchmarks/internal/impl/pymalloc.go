@@ -14,8 +14,11 @@ type pyarena struct {
 	begun osmem.Counts
 }
 
-func newPymalloc(int) Impl     { return &pyarena{a: new(pymalloc.Allocator), begun: osmem.Calls()} }
-func newPymallocHeap(int) Impl { return &pyarena{new(pymalloc.Allocator), true, osmem.Calls()} }
+func newPymalloc(int) Impl     { return Pymalloc(new(pymalloc.Allocator), false) }
+func newPymallocHeap(int) Impl { return Pymalloc(new(pymalloc.Allocator), true) }
+
+// Pymalloc returns the allocator as an Impl, with a Heap for each worker or without.
+func Pymalloc(a *pymalloc.Allocator, heaps bool) Impl { return &pyarena{a, heaps, osmem.Calls()} }
 
 // Hardened returns an Allocator with Options.Hardened.
 func Hardened() Info {
