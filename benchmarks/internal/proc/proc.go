@@ -26,15 +26,22 @@ func ReadCollector() Collector {
 }
 
 // GoMemory reads what the Go runtime has from the system, and leaves no garbage.
-type GoMemory [2]metrics.Sample
+type GoMemory [3]metrics.Sample
 
 // NewGoMemory returns a reader.
 func NewGoMemory() *GoMemory {
-	return &GoMemory{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	return &GoMemory{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
 }
 
 // Mapped returns what the runtime has mapped and not given back, in bytes.
 func (m *GoMemory) Mapped() uint64 {
 	metrics.Read(m[:])
 	return m[0].Value.Uint64() - m[1].Value.Uint64()
+}
+
+// Objects returns the bytes of the objects on the heap, dead ones too until they
+// are swept.
+func (m *GoMemory) Objects() uint64 {
+	metrics.Read(m[:])
+	return m[2].Value.Uint64()
 }

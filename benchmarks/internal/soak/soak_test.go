@@ -230,6 +230,10 @@ func TestJudge(t *testing.T) {
 		{Sample{Resident: 1000}, Sample{Resident: 900}, ""},
 		{Sample{}, Sample{}, ""},
 		{Sample{Resident: 1000}, Sample{Resident: 1051}, "5.1 % more"},
+		{Sample{Resident: 1000, Go: 500}, Sample{Resident: 1300, Go: 800}, ""},
+		{Sample{Resident: 1000, Go: 800}, Sample{Resident: 1040, Go: 500}, ""},
+		{Sample{Resident: 1000, Go: 500}, Sample{Resident: 1351, Go: 800}, "35.1 % more"},
+		{Sample{Resident: 1000, Go: 500, Objects: 100}, Sample{Resident: 1300, Go: 800, Objects: 400}, "30.0 % more"},
 		{Sample{Resident: 1000}, Sample{Resident: 1000, Mapped: 1}, "still mapped"},
 	} {
 		r := &run{Config: Config{Growth: 5}, report: &Report{Begin: c.begin, End: c.end}}
@@ -268,7 +272,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"Nothing went wrong: 1,234 checks", "| begin | 10 MiB | 20 MiB | 8.0 MiB | 0 B | 1.0 MiB |",
+		"Nothing went wrong: 1,234 checks", "| begin | 10 MiB | 20 MiB | 8.0 MiB | 0 B | 0 B | 1.0 MiB |",
 		"+5.0 %", "| 1 | churn | 1,000,000 | 256 MiB | 280 MiB | 300 MiB |", "](memory.svg)",
 	} {
 		if !strings.Contains(string(md), want) {
