@@ -11,10 +11,9 @@ import (
 )
 
 // The fast path of malloc. A call of UnsafeMalloc that finds a block in the
-// P's shard runs some 45 instructions, calls nothing but procPin and procUnpin,
-// has no bounds check and no write barrier (TestFastPathCode reads the
-// assembly). It is not inlined, so that its prologue, where preemption happens,
-// runs unpinned.
+// P's shard calls nothing but procPin and procUnpin, has no bounds check and no
+// write barrier (TestFastPathCode reads the assembly). It is not inlined, so that
+// its prologue, where preemption happens, runs unpinned.
 
 // UnsafeMalloc returns a block of size bytes, not initialised. The caller frees
 // it with UnsafeFree. Size 0 returns nil; a negative size panics. The error is a
