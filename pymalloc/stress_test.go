@@ -80,7 +80,7 @@ func worker(src source, seed uint64, stop *atomic.Bool, out chan<- block, in <-c
 			free(b)
 		}
 	}()
-	for !stop.Load() && err == nil {
+	for !stopped(stop) && err == nil {
 		switch op := r.IntN(10); {
 		case op < 4 || len(mine) == 0:
 			b := block{size: stressSize(r), seed: r.Uint64()}
@@ -215,6 +215,15 @@ func stress(t *testing.T, a *Allocator, workers int, d time.Duration) {
 	}
 }
 
+// stopped reads stop. On wasm, where nobody is preempted, it lets others run, or
+// who is to set stop never would.
+func stopped(stop *atomic.Bool) bool {
+	if runtime.GOARCH == "wasm" {
+		runtime.Gosched()
+	}
+	return stop.Load()
+}
+
 // stressTime is how long one stress test runs.
 func stressTime() time.Duration {
 	if testing.Short() {
@@ -279,7 +288,7 @@ func TestStressClose(t *testing.T) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 3))
 			var ps [64]unsafe.Pointer
-			for !stop.Load() {
+			for !stopped(&stop) {
 				j := r.IntN(len(ps))
 				if !underRace {
 					_ = a.UnsafeFree(ps[j]) // refused, or of the present life
