@@ -29,7 +29,7 @@ func child(test, dir string) *exec.Cmd {
 
 const childEnv = "PYARENA_TEST_CHILD"
 
-// shared returns the names of what outlives a process: shared memory and
+// sharedNames returns the names of what outlives a process: shared memory and
 // semaphores of System V and of POSIX.
 func sharedNames(t *testing.T) string {
 	t.Helper()
@@ -60,6 +60,7 @@ func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	before := sharedNames(t)
 	l := startLoad(2)
+	defer l.stop.Store(true)
 	kills := 20
 	if testing.Short() {
 		kills = 5

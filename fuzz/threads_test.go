@@ -10,8 +10,8 @@ import (
 )
 
 // handRound has n goroutines, all alive at once, that each hand blocks to the
-// next, who checks and frees them. each is called by every goroutine first, and
-// says whether it wants a heap of its own.
+// next, who checks and frees them. Every goroutine calls each first, which says
+// whether it wants a heap of its own.
 func handRound(t *testing.T, n, rounds int, each func(i int) bool) {
 	t.Helper()
 	var a pymalloc.Allocator
@@ -80,7 +80,7 @@ func TestGoroutineCounts(t *testing.T) {
 }
 
 // Goroutines that keep their thread to themselves, and end so: their threads
-// die with what the threads' last calls left behind.
+// die in the middle of the allocator's life.
 func TestLockedThreads(t *testing.T) {
 	for range 4 {
 		handRound(t, 32, 100, func(i int) bool {
