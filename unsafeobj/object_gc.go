@@ -367,6 +367,12 @@ func (c *collector) inserted(h *header, i int) {
 	}
 }
 
+// condemned reports whether an object is garbage that a collection in slices takes
+// apart by now: a weak reference that its finaliser has made must not lead to it.
+func (c *collector) condemned(g *gcHead) bool {
+	return c.old != nil && c.old.phase >= cutting && g.flags&(gcOld|gcWhite) == gcOld|gcWhite
+}
+
 // revive moves a white object back to where it is marked.
 func (c *cycle) revive(g *gcHead) {
 	g.unlink()

@@ -102,6 +102,9 @@ func (s *Space) Referrers(o Object) []AnyRef {
 	var all []AnyRef
 	s.lock()
 	s.gc.each(func(h *header) {
+		if s.gc.condemned(gcOf(h)) {
+			return
+		}
 		for c := childrenOf(h); c.left > 0; {
 			var x *header
 			if x, c = c.next(); x == target {

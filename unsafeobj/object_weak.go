@@ -50,8 +50,8 @@ func (w Weak[T]) Get() (Ref[T], bool) {
 		return Ref[T]{}, false
 	}
 	h := at(addr)
-	if atomic.LoadInt32(&h.refs) == 0 {
-		return Ref[T]{}, false // its last owner waits for the lock, to bury it
+	if atomic.LoadInt32(&h.refs) == 0 || s.gc.condemned(gcOf(h)) {
+		return Ref[T]{}, false // its last owner waits for the lock, to bury it, or the collector does
 	}
 	incref(h)
 	s.gc.shade(h)
