@@ -196,7 +196,7 @@ func unstrained(t *testing.T, w Workload) Result {
 
 // burstRequests is how many requests of the program a burst of refusals fails.
 // One that fails none lasts to the end.
-const burstRequests = 50
+const burstRequests = 8
 
 func refuseAll(t *testing.T, w Workload, want Result, op osmem.Op, burst, heaps bool) {
 	t.Helper()
