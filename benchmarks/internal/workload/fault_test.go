@@ -175,6 +175,9 @@ func TestFaults(t *testing.T) {
 	for i, w := range All() {
 		t.Run(w.Name, func(t *testing.T) {
 			want := unstrained(t, w)
+			if testing.Short() && want.Mallocs > 400_000 {
+				t.Skip("a long program")
+			}
 			for op := osmem.OpReserve; op <= osmem.OpRemap; op++ {
 				for _, burst := range []bool{false, true} {
 					refuseAll(t, w, want, op, burst, (i+int(op))%2 == 0)
