@@ -14,6 +14,7 @@ type thing struct {
 	to      []*thing // what it refers to; of a node Left, or nil
 	keys    []string // of a dict
 	handles int      // Refs of the program
+	saved   int      // of these, what finalisers have made, of the same collection perhaps
 	weak    []*watch
 
 	id        int64 // of a node
@@ -74,14 +75,15 @@ var (
 
 func (w *world) finalize(n Instance[objectNode]) {
 	x := w.nodes[n.Payload().ID]
-	if x.finalized || x.dead || w.reachable()[x] {
-		w.t.Errorf("node %d is finalised: %+v, reachable %t", x.id, x, w.reachable()[x])
+	if x.finalized || x.dead || w.reachableBefore()[x] {
+		w.t.Errorf("node %d is finalised: %+v, reachable %t", x.id, x, w.reachableBefore()[x])
 	}
 	x.finalized = true
 	switch x.id % finalKinds {
 	case finalSave:
 		Own(n) // a handle from now on
 		x.handles++
+		x.saved++
 	case finalPanic:
 		w.panics++
 		panic("finaliser")
@@ -105,8 +107,8 @@ func (w *world) died(id int64) {
 func (w *world) watchOver(x *thing) {
 	h := &watch{of: x}
 	h.Weak = objectMust(NewWeak(x.o, func() {
-		if h.cleared || w.reachable()[x] {
-			w.t.Errorf("%c: weak reference cleared, once before %t, reachable %t", x.kind, h.cleared, w.reachable()[x])
+		if h.cleared || w.reachableBefore()[x] {
+			w.t.Errorf("%c: weak reference cleared, once before %t, reachable %t", x.kind, h.cleared, w.reachableBefore()[x])
 		}
 		h.cleared = true
 	}))
@@ -115,10 +117,20 @@ func (w *world) watchOver(x *thing) {
 
 // reachable returns what the program can get at.
 func (w *world) reachable() map[*thing]bool {
+	return w.reached(func(x *thing) bool { return x.handles > 0 })
+}
+
+// reachableBefore is reachable without what finalisers have saved: all of a cycle is
+// finalised, also if one of it is saved.
+func (w *world) reachableBefore() map[*thing]bool {
+	return w.reached(func(x *thing) bool { return x.handles > x.saved })
+}
+
+func (w *world) reached(root func(*thing) bool) map[*thing]bool {
 	seen := map[*thing]bool{}
 	var todo []*thing
 	for _, x := range w.all {
-		if x.handles > 0 {
+		if root(x) {
 			todo = append(todo, x)
 		}
 	}
@@ -296,6 +308,7 @@ func (w *world) cut(x *thing, b byte) {
 
 func (w *world) release(x *thing) {
 	x.handles--
+	x.saved = min(x.saved, x.handles)
 	r := AnyRef{addr: x.o.addr}
 	r.Release()
 }
@@ -360,6 +373,9 @@ func (w *world) step(op, a, b byte, n int64) {
 	w.t.Helper()
 	var held []*thing
 	for _, x := range w.all {
+		if w.exact {
+			x.saved = 0
+		}
 		if x.handles > 0 {
 			held = append(held, x)
 		}
