@@ -15,7 +15,6 @@ type thing struct {
 	keys    []string // of a dict
 	handles int      // Refs of the program
 	saved   int      // of these, what finalisers have made, of the same collection perhaps
-	weak    []*watch
 
 	id        int64 // of a node
 	finalized bool
