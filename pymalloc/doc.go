@@ -197,7 +197,8 @@
 //   - GOMEMLIMIT and the heap profile do not see this memory; Stats does.
 //   - Two goroutines that free one block at the same moment may both succeed. The
 //     block is not handed out twice for it, except when one of the frees comes
-//     after the block was handed out again: no allocator can tell that.
+//     after the block was handed out again, or while it is: no allocator can tell
+//     that. A later malloc may say ErrCorrupted, for the block's link is gone.
 //   - A write to a freed block, or beyond the end of one, goes unnoticed mostly; it
 //     never misleads the allocator. [Options.Hardened] notices more.
 //   - Close gives back live blocks too.

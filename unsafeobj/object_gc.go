@@ -402,6 +402,7 @@ func newBudget(l SliceLimit) *budget {
 		b.until = time.Now().Add(l.Time)
 	}
 	b.over()
+	b.left = max(b.left, 1) // however short the slice, it gets on
 	return b
 }
 

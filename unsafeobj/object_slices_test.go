@@ -151,3 +151,12 @@ func TestObjectSlicesPassAtoms(t *testing.T) {
 		t.Error(n, "blocks left")
 	}
 }
+
+// TestObjectSliceGetsOn: a slice whose time is over when it begins makes a step.
+func TestObjectSliceGetsOn(t *testing.T) {
+	for _, l := range []SliceLimit{{Time: 1}, {Objects: 1}, {Time: 1, Objects: 1}} {
+		if b := newBudget(l); b.left < 1 {
+			t.Errorf("a slice of %+v begins with %d to spend", l, b.left)
+		}
+	}
+}

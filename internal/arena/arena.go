@@ -112,6 +112,7 @@ type Set struct {
 	binBits []uint64  // bit n: bins[n] is not empty
 	arenas  int       // in the map
 	refused []Retired // their unmapping was refused; their pages are dropped
+	retired int       // on their way from Retire through Unmap
 	ticks   uint32
 
 	Counts Counts
@@ -423,6 +424,7 @@ func (s *Set) Retire(age uint32, retain uint64) []Retired {
 		}
 		a = next
 	}
+	s.retired += len(out)
 	return out
 }
 
@@ -444,6 +446,9 @@ func (s *Set) Unmap(arenas []Retired, keep bool) (first error) {
 			numbers.give(r.first, s.Units)
 			s.limit.Give(uint64(s.Bytes))
 			s.Counts.Unmapped.Add(1)
+			s.mu.Lock()
+			s.retired--
+			s.mu.Unlock()
 			continue
 		}
 		if first == nil {
@@ -456,6 +461,7 @@ func (s *Set) Unmap(arenas []Retired, keep bool) (first error) {
 			clear(unsafe.Slice((*byte)(r.base), s.end()*s.UnitBytes))
 		}
 		s.mu.Lock()
+		s.retired--
 		if s.closed {
 			numbers.give(r.first, s.Units)
 			s.limit.Give(uint64(s.Bytes))
@@ -493,6 +499,7 @@ func (s *Set) Close() []Retired {
 	for _, a := range s.list() {
 		out = append(out, s.leave(a))
 	}
+	s.retired += len(out)
 	for i := range s.bins {
 		s.bins[i] = list{}
 	}
@@ -622,7 +629,7 @@ func (s *Set) lastBin(n int) int {
 type Census struct {
 	Arenas    int // in the map
 	Free      int // of them without a pool or run
-	Refused   int // mapped, but out of use: their unmapping was refused
+	Refused   int // mapped, but out of use: about to be unmapped, or that was refused
 	FreeUnits int
 }
 
@@ -632,7 +639,7 @@ type Census struct {
 func (s *Set) Visit(f func(h *pool.Header)) (c Census) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.Refused = len(s.refused)
+	c.Refused = len(s.refused) + s.retired
 	for i := range s.bins {
 		for a := s.bins[i].head; a != nil; a = a.next {
 			c.Arenas++
