@@ -198,7 +198,9 @@
 //   - Two goroutines that free one block at the same moment may both succeed. The
 //     block is not handed out twice for it, except when one of the frees comes
 //     after the block was handed out again, or while it is: no allocator can tell
-//     that. A later malloc may say ErrCorrupted, for the block's link is gone.
+//     that. A later malloc may say ErrCorrupted, for the block's link is gone; and
+//     where neither of the two is the pool's owner the block is counted twice, so
+//     that its pool may be taken for empty while one block of it is in use.
 //   - A write to a freed block, or beyond the end of one, goes unnoticed mostly; it
 //     never misleads the allocator. [Options.Hardened] notices more.
 //   - Close gives back live blocks too.

@@ -471,40 +471,21 @@ func (h *Header) Own(shard uint32) {
 }
 
 // Retire ends the ownership of a pool without blocks in use. It reports false if
-// there are some, or if it must wait, for the pool is posted. Blocks that others
-// have freed are counted one by one, by their bits: if two free one block at the
-// same moment it may be on the lists twice, and lengths that add up prove nothing.
-// That is a walk of Pending blocks. Owner only.
+// there are some, or if it must wait, for the pool is posted. Owner only.
 //
 //go:nosplit
 func (h *Header) Retire() bool {
-	for walked := false; ; walked = true {
-		w := Word(h.word.Load())
-		switch {
-		case w.Len()+h.chainLen != h.live || w.Post() == Posted:
-			return false
-		case h.live == 0:
-			if h.chain != 0 || !h.word.CompareAndSwap(uint64(w), uint64(makeWord(Free, 0))) {
-				return false
-			}
-			if walked {
-				h.empty()
-				h.clean = false
-			}
-			return true
-		case h.chain == 0 && !h.Collect():
-			return false
-		}
-		before := h.chainLen
-		if h.unchain(false); h.chainLen == before {
-			return false // a link is broken
-		}
+	w := Word(h.word.Load())
+	if w.Len()+h.chainLen != h.live || w.Post() == Posted ||
+		!h.word.CompareAndSwap(uint64(w), uint64(makeWord(Free, 0))) {
+		return false
 	}
+	if h.live != 0 { // the links are not worth a walk
+		h.empty()
+		h.clean = false
+	}
+	return true
 }
-
-// Pending returns how many blocks others have freed whose bits are not set yet.
-// Owner only.
-func (h *Header) Pending() uint32 { return h.Word().Len() + h.chainLen }
 
 // Refill makes the current word of the bitmap one that has free blocks, and
 // reports whether there is one. It collects the remote list if need be, and
@@ -529,8 +510,8 @@ func (h *Header) Refill() (ok bool, broken unsafe.Pointer) {
 	return false, broken
 }
 
-// ChainStep is how many blocks of the chain one Refill or Quieten sets the bits of.
-const ChainStep = 32
+// chainStep is how many blocks of the chain one Refill sets the bits of.
+const chainStep = 32
 
 // Quieten collects the remote list of a pool that has blocks anyway, and sets
 // the bits of a bounded number of blocks, so that the owner's frees find the
@@ -548,7 +529,7 @@ func (h *Header) Quieten() {
 //
 //go:nosplit
 func (h *Header) unchain(report bool) (broken unsafe.Pointer) {
-	for n := 0; n < ChainStep && h.chain != 0; n++ {
+	for n := 0; n < chainStep && h.chain != 0; n++ {
 		p := unsafe.Add(unsafe.Pointer(h), h.chain)
 		link, whole := unseal(*(*uint64)(p), p)
 		i := h.Index(p)

@@ -729,25 +729,3 @@ func TestRun(t *testing.T) {
 		t.Error("a pool that had no block yet is taken for a run that is gone")
 	}
 }
-
-// TestRetireAfterRacingDoubleFree: two free one block at the same moment, both
-// past the look at its state. The pool has a block in use, however the lengths of
-// its lists add up.
-func TestRetireAfterRacingDoubleFree(t *testing.T) {
-	h := newPool(t, 64)
-	p, q, r := alloc(t, h), alloc(t, h), alloc(t, h)
-	push(t, h, p, pool.Pushed)
-	push(t, h, p, pool.Pushed)
-	h.Push(h.Index(r))
-	if h.Retire() {
-		t.Errorf("retired, and %p is in use", q)
-	}
-	h = newPool(t, 64)
-	p, q, r = alloc(t, h), alloc(t, h), alloc(t, h)
-	push(t, h, p, pool.Pushed)
-	push(t, h, r, pool.Pushed)
-	h.Push(h.Index(p)) // its owner frees it too
-	if h.Retire() {
-		t.Errorf("retired, and %p is in use", q)
-	}
-}

@@ -349,14 +349,6 @@ func (s *Shard) leaveFront(h *pool.Header) {
 //
 //go:nosplit
 func (s *Shard) retire(h *pool.Header) bool {
-	if n := h.Pending(); n > pool.ChainStep {
-		// Too many to count while pinned: some now, and the rest when the shard
-		// comes to the pool again.
-		if n == h.Live() {
-			h.Quieten()
-		}
-		return false
-	}
 	if !h.Retire() {
 		return false
 	}

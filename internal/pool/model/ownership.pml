@@ -36,9 +36,6 @@
  * one of the shards keeps blocks hot, and remembers the last one. The stacks are sets here (see tagstack.pml),
  * the grace period is a wait for the shard's user (see swap.pml). The seal, double
  * frees and lost chains are not there. ADOPT is adoptAt.
- * Retire is one step here; the code counts what is on the lists by Collect and
- * unchain first, which are steps of their own.
- *
  * Left out: PlaceInner and PlaceRun, which mark units that are no pool, under
  * the arenas' lock.
  *
