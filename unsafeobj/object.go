@@ -181,6 +181,34 @@ func increfSlow(h *header) {
 	}
 }
 
+// tryIncref adds a reference to an object that the caller has none to, with the Space
+// locked. It reports false for one that is dead: in a shared Space the last owner lets
+// go of it without the lock, and then waits for that, to bury it.
+func tryIncref(h *header) bool {
+	if h.space >= 0 {
+		if h.refs == 0 {
+			return false
+		}
+		incref(h)
+		return true
+	}
+	for {
+		n := atomic.LoadInt32(&h.refs)
+		switch {
+		case n == 0:
+			return false
+		case n < 0:
+			return true
+		case n >= maxRefs:
+			increfSlow(h)
+			return true
+		}
+		if atomic.CompareAndSwapInt32(&h.refs, n, n+1) {
+			return true
+		}
+	}
+}
+
 // decref drops a reference.
 func decref(h *header) {
 	if h.space > 0 {

@@ -729,14 +729,12 @@ func (o *cycle) free(b *budget, s *Space) {
 	}
 }
 
-// run advances a collection by a budget, calls user code between locks, and reports
-// whether the collection is finished. It is called unlocked, with busy set, which it
-// ends.
+// run advances a collection by a budget, and reports whether the collection is
+// finished. The Space is locked, but while user code is called, and busy is set.
 func (c *collector) run(o *cycle, b *budget) bool {
 	s := c.s
 	start := time.Now()
 	for {
-		s.lock()
 		c.advance(o, b)
 		calls := o.calls
 		o.calls = nil
@@ -745,6 +743,7 @@ func (c *collector) run(o *cycle, b *budget) bool {
 		}
 		s.unlock()
 		s.runAll(calls)
+		s.lock()
 	}
 	spent := time.Since(start)
 	o.time += spent
@@ -757,9 +756,34 @@ func (c *collector) run(o *cycle, b *budget) bool {
 	if done {
 		c.finish(o)
 	}
-	c.busy = false
-	s.unlock()
 	return done
+}
+
+// runWhole runs a new collection of a generation to its end.
+func (c *collector) runWhole(gen int) *cycle {
+	o := c.begin(gen, false)
+	c.run(o, newBudget(SliceLimit{}))
+	return o
+}
+
+// enter locks the Space and makes the caller the one that collects, unless somebody
+// does so already, or the Space is closed.
+func (c *collector) enter() (ok bool, err error) {
+	if err := c.s.enter(); err != nil {
+		return false, err
+	}
+	if c.busy {
+		c.s.unlock()
+		return false, nil
+	}
+	c.busy = true
+	return true, nil
+}
+
+// leave ends what enter began.
+func (c *collector) leave() {
+	c.busy = false
+	c.s.unlock()
 }
 
 // finish books a collection.
@@ -783,42 +807,31 @@ func (c *collector) finish(o *cycle) {
 // collectDue is called after an allocation that reached the threshold, unlocked.
 func (s *Space) collectDue() {
 	c := &s.gc
-	s.lock()
-	if !c.due() {
-		s.unlock()
+	if ok, err := c.enter(); !ok || err != nil {
 		return
 	}
+	defer c.leave()
 	gen := -1
-	for i := oldest; i >= 0 && gen < 0; i-- {
+	for i := oldest; i >= 0 && gen < 0 && !c.off; i-- {
 		if c.gen[i].count > c.gen[i].threshold && (i < oldest || c.pendingN >= c.totalN/4) {
 			gen = i
 		}
 	}
-	c.busy = true
-	if !c.slice.enabled() {
-		o := c.begin(gen, false)
-		s.unlock()
-		c.run(o, newBudget(SliceLimit{}))
-		return
+	switch {
+	case gen < 0: // somebody else came first
+	case !c.slice.enabled():
+		c.runWhole(gen)
+	default:
+		// The young go at once, and some of the old.
+		if gen == oldest && c.old == nil {
+			c.begin(oldest, true)
+		} else {
+			c.runWhole(min(gen, oldest-1))
+		}
+		if c.old != nil {
+			c.run(c.old, newBudget(c.slice))
+		}
 	}
-	// The young go at once, and some of the old.
-	if gen == oldest && c.old == nil {
-		c.begin(oldest, true)
-	} else {
-		o := c.begin(min(gen, oldest-1), false)
-		s.unlock()
-		c.run(o, newBudget(SliceLimit{}))
-		s.lock()
-		c.busy = true
-	}
-	o := c.old
-	if o == nil {
-		c.busy = false
-		s.unlock()
-		return
-	}
-	s.unlock()
-	c.run(o, newBudget(c.slice))
 }
 
 // Collect collects a generation, 0 to 2, and the younger ones, and returns how many
@@ -829,52 +842,36 @@ func (s *Space) Collect(generation int) (int, error) {
 	if generation < 0 || generation > oldest {
 		return 0, fmt.Errorf("unsafeobj: Collect: generation %d, want 0 to %d", generation, oldest)
 	}
-	if err := s.enter(); err != nil {
+	c := &s.gc
+	if ok, err := c.enter(); !ok {
 		return 0, err
 	}
-	c := &s.gc
-	if c.busy {
-		s.unlock()
-		return 0, nil
-	}
-	c.busy = true
+	defer c.leave()
 	freed := 0
 	if o := c.old; o != nil && generation == oldest {
-		s.unlock()
 		c.run(o, newBudget(SliceLimit{}))
 		freed = o.collected
-		s.lock()
-		c.busy = true
 	}
-	o := c.begin(generation, false)
-	s.unlock()
-	c.run(o, newBudget(SliceLimit{}))
-	return freed + o.collected, nil
+	return freed + c.runWhole(generation).collected, nil
 }
 
 // CollectSlice does one slice of a collection of the oldest generation, as allocation
 // does by itself, and reports whether the collection is finished: for a program that
 // knows when it is idle. Without SpaceOptions.Incremental it is a full collection.
 func (s *Space) CollectSlice() (done bool, err error) {
-	if !s.gc.slice.enabled() {
+	c := &s.gc
+	if !c.slice.enabled() {
 		_, err := s.Collect(oldest)
 		return true, err
 	}
-	if err := s.enter(); err != nil {
+	if ok, err := c.enter(); !ok {
 		return false, err
 	}
-	c := &s.gc
-	if c.busy {
-		s.unlock()
-		return false, nil
+	defer c.leave()
+	if c.old == nil {
+		c.begin(oldest, true)
 	}
-	c.busy = true
-	o := c.old
-	if o == nil {
-		o = c.begin(oldest, true)
-	}
-	s.unlock()
-	return c.run(o, newBudget(c.slice)), nil
+	return c.run(c.old, newBudget(c.slice)), nil
 }
 
 // Disable stops collections that come by themselves. Counts still free what they can.

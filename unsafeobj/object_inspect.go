@@ -108,9 +108,10 @@ func (s *Space) Referrers(o Object) []AnyRef {
 		for c := childrenOf(h); c.left > 0; {
 			var x *header
 			if x, c = c.next(); x == target {
-				incref(h)
-				s.gc.shade(h)
-				all = append(all, refTo[Object](h))
+				if tryIncref(h) {
+					s.gc.shade(h)
+					all = append(all, refTo[Object](h))
+				}
 				return
 			}
 		}

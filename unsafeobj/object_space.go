@@ -43,8 +43,7 @@ type Space struct {
 	leaves  [leafStripes]leafCount // blocks of objects without a collector header
 	trash   link                   // dead containers, through gcHead.next
 	drains  bool                   // somebody is emptying trash
-	dying   []link                 // in a Debug space, a ring of the blocks that died last
-	oldest  int
+	dying   quarantine             // of a Debug space
 	pending []callback
 	runs    bool // somebody runs pending, in an owned Space
 
@@ -138,7 +137,7 @@ func NewSpace(o SpaceOptions) (*Space, error) {
 	s.interned.typ = typeSet
 	s.setBounds()
 	if s.debug {
-		s.dying = make([]link, quarantined)
+		s.dying.ring = make([]link, quarantined)
 	}
 	if err := s.enlist(); err != nil {
 		return nil, errors.Join(err, mem.Close())
@@ -207,7 +206,7 @@ func (s *Space) Close() error {
 	for _, f := range s.freeLists() {
 		*f = freeList{}
 	}
-	s.instances, s.weak, s.pending, s.dying = nil, nil, nil, nil
+	s.instances, s.weak, s.pending, s.dying.ring = nil, nil, nil, nil
 	spacesLock.Lock()
 	spaces[max(s.id, -s.id)/spaceChunk].Load()[max(s.id, -s.id)%spaceChunk].Store(nil)
 	spacesLock.Unlock()
@@ -493,12 +492,29 @@ func (s *Space) clearFreeLists() {
 			s.retire(h)
 		}
 	}
-	for i := range s.dying {
-		if h := s.dying[i].object(); h != nil {
-			s.dying[i] = 0
+	for range s.dying.ring {
+		if h := s.dying.swap(nil); h != nil {
 			s.freeBlock(h)
 		}
 	}
+}
+
+// quarantine keeps the dead objects of a Debug space that died last. Any goroutine may
+// use it: leaves of a shared Space die without its lock.
+type quarantine struct {
+	mu     sync.Mutex
+	ring   []link
+	oldest int
+}
+
+// swap takes the oldest place for h, or for none, and returns what was there.
+func (q *quarantine) swap(h *header) (old *header) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	old = q.ring[q.oldest].object()
+	q.ring[q.oldest].set(h)
+	q.oldest = (q.oldest + 1) % len(q.ring)
+	return old
 }
 
 // alloc and free are the Space's memory.
@@ -573,12 +589,7 @@ func (s *Space) retire(h *header) {
 		s.count(h, h.typ, -1)
 	}
 	if s.debug {
-		s.failLock.Lock() // leaves of a shared Space die without its lock
-		old := s.dying[s.oldest].object()
-		s.dying[s.oldest].set(h)
-		s.oldest = (s.oldest + 1) % len(s.dying)
-		s.failLock.Unlock()
-		if h = old; h == nil {
+		if h = s.dying.swap(h); h == nil {
 			return
 		}
 	}

@@ -84,11 +84,9 @@ func (s *Space) intern(v string) (*header, error) {
 		if i, slot = t.locateString(hash, v); i >= 0 {
 			e := t.entry(i)
 			h := e.key.object()
-			if atomic.LoadInt32(&h.refs) != 0 {
-				incref(h)
+			if tryIncref(h) {
 				return h, nil
 			}
-			// Somebody released it, and waits for the lock to bury it.
 			n, err := s.newString(typeString, v)
 			if err == nil {
 				stringOf(n).hash = hash

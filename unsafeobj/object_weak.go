@@ -50,10 +50,9 @@ func (w Weak[T]) Get() (Ref[T], bool) {
 		return Ref[T]{}, false
 	}
 	h := at(addr)
-	if atomic.LoadInt32(&h.refs) == 0 || s.gc.condemned(gcOf(h)) {
-		return Ref[T]{}, false // its last owner waits for the lock, to bury it, or the collector does
+	if s.gc.condemned(gcOf(h)) || !tryIncref(h) {
+		return Ref[T]{}, false
 	}
-	incref(h)
 	s.gc.shade(h)
 	return Ref[T]{addr: addr}, true
 }
