@@ -28,13 +28,16 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		s, _ := a.view.Take(token)
 		if s != nil {
 			if p := s.TakeHot(c); p != nil {
-				s.SetLast(p, c)
+				pool.Unseal(p)
+				shard.Exit(s, token)
+				return p, nil
+			}
+			if p := s.Magazine(c).Pop(); p != nil {
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil
 			}
 			if p := s.Used(c).Pop(); p != nil {
-				s.SetLast(p, c)
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil
@@ -62,13 +65,15 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 		if s != nil {
 			p, clean := s.TakeHot(c), false
 			if p == nil {
+				p = s.Magazine(c).Pop()
+			}
+			if p == nil {
 				p, clean = s.Used(c).PopZero()
 			}
 			if p == nil {
 				p, clean = s.TakeHard(size, c)
 			}
 			if p != nil {
-				s.SetLast(p, c)
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				if !clean {

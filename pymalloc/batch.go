@@ -35,17 +35,18 @@ func (a *Allocator) UnsafeMallocBatch(ps []unsafe.Pointer, size int) error {
 	return nil
 }
 
-// mallocPinned takes blocks of class c from the first pool of the P's shard, and
-// returns how many there were.
+// mallocPinned takes blocks of class c from the P's shard, and returns how many there were.
 //
 //go:noinline
 func (a *Allocator) mallocPinned(ps []unsafe.Pointer, c uint8) (n int) {
 	token := shard.Enter()
 	s, _ := a.view.Take(token)
 	if s != nil {
-		h := s.Used(c)
 		for n = range ps {
-			p := h.Pop()
+			p := s.Magazine(c).Pop()
+			if p == nil {
+				p = s.Used(c).Pop()
+			}
 			if p == nil {
 				shard.Exit(s, token)
 				return n
@@ -90,7 +91,6 @@ func (a *Allocator) freePinned(ps []unsafe.Pointer) int {
 		shard.Exit(s, token)
 		return 0
 	}
-	s.Forget()
 	for n, p := range ps {
 		if !a.view.IsMine(p) {
 			shard.Exit(s, token)
@@ -105,14 +105,19 @@ func (a *Allocator) freePinned(ps []unsafe.Pointer) int {
 			return n
 		}
 		i := h.Index(p)
-		if !h.IsInUse(i) || s.IsHot(h.Class(), p) {
+		if s.WasHot(p) || !h.IsInUse(i) {
 			shard.Exit(s, token)
 			return n
 		}
-		if h.Push(i) {
-			a.view.Table().Trip(nil, s, h, i, token)
-			return n + 1
+		if m := s.MoveOn(); m != nil {
+			if m.HasRoom() {
+				s.Stow(m)
+			} else if s.Unload() {
+				a.view.Table().Trip(nil, s, h, i, p, token)
+				return n + 1
+			}
 		}
+		s.Keep(h, h.Cached(i, p), p)
 	}
 	shard.Exit(s, token)
 	return len(ps)

@@ -27,6 +27,7 @@
 //	huge       a mapping for one block above half an arena       internal/large
 //	shard      the private heap of one P, or of a Heap           internal/shard
 //	owner      the shard that a pool belongs to
+//	magazine   a shard's last freed blocks of a class             internal/pool
 //	usedpools  a shard's pools with free blocks, by class; and those that are
 //	           nobody's, shared by all                           internal/tagstack
 //	freepools  empty pools, of a shard, shared, or in their arena
@@ -64,8 +65,9 @@
 //     internal/large, under a lock.
 //  2. The goroutine is pinned to its P, whose shard is now its own
 //     (internal/shard, View.Take).
-//  3. The block of that class that was freed last, if it is still kept
-//     (Shard.TakeHot).
+//  3. The block that was freed last, if it is of that class (Shard.TakeHot). Else the
+//     one on top of the class's magazine, of up to sixteen that were freed before it
+//     (pool.Magazine).
 //  4. Else the lowest free block of the first pool of used[class]
 //     (pool.Header.Pop). Here the fast path ends.
 //  5. Else Table.refill, still pinned, a few pools at a time: the rest of the
@@ -80,15 +82,16 @@
 //
 // # The path of a free
 //
-//  1. Pinned, the shard looks whether p is the block that it handed out last: then
-//     p is ours and in use, unless others have freed it, which the pool's
-//     ownership word tells (Shard.Last).
+//  1. Pinned, the shard looks whether p is the block that it took in step 3 of a malloc
+//     last: then p is ours and in use, unless others have freed it, which the pool's
+//     ownership word tells (Shard.KeepAgain).
 //  2. Else the arena map tells whether p is ours (addrmap.Is), the pool's
 //     ownership word whether it is the shard's, and the block's bit whether the
 //     block is in use. An own pool onto which others have freed blocks is first
 //     made quiet again (pool.Header.Quieten).
-//  3. It is kept as the last freed one of its class, if none is (classes up to 2
-//     KiB); else its bit is set (pool.Header.Push). Here the fast path ends.
+//  3. It is kept as the one that was freed last. The one before moves to its
+//     magazine, or, if that is full, to its pool (pool.Header.Push). Here the fast path
+//     ends.
 //  4. If the pool was full it goes to the front of used[class], as in CPython; if
 //     it is empty, and not the first of its list, the shard keeps it for any
 //     class. Of more than 16 half go to the shared freepools, and what is too many

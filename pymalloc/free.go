@@ -19,16 +19,12 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 	token := shard.Enter()
 	s, _ := a.view.Take(token)
 	if s != nil {
-		if s.Last() == uintptr(p) {
-			s.Forget()
-			if p != nil {
-				if h := a.view.HeaderOf(p); s.OwnsQuiet(h) && s.Keep(s.LastClass(), p) {
-					shard.Exit(s, token)
-					return nil
-				}
+		if s.WasHot(p) {
+			if s.KeepAgain(p) {
+				shard.Exit(s, token)
+				return nil
 			}
-		}
-		if a.view.IsMine(p) {
+		} else if a.view.IsMine(p) {
 			h := a.view.HeaderOf(p)
 			for {
 				if s.OwnsQuiet(h) {
@@ -36,18 +32,15 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 					if !h.IsInUse(i) {
 						break
 					}
-					c := h.Class()
-					if s.Keep(c, p) {
-						shard.Exit(s, token)
-						return nil
+					if m := s.MoveOn(); m != nil {
+						if m.HasRoom() {
+							s.Stow(m)
+						} else if s.Unload() {
+							a.view.Table().Trip(nil, s, h, i, p, token)
+							return nil
+						}
 					}
-					if s.IsHot(c, p) {
-						break
-					}
-					if h.Push(i) {
-						a.view.Table().Trip(nil, s, h, i, token)
-						return nil
-					}
+					s.Keep(h, h.Cached(i, p), p)
 					shard.Exit(s, token)
 					return nil
 				}

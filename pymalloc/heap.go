@@ -64,14 +64,18 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		s := hp.Begin()
 		if s != nil {
 			if p := s.TakeHot(c); p != nil {
-				s.SetLast(p, c)
+				pool.Unseal(p)
+				hp.End()
+				runtime.KeepAlive(h)
+				return p, nil
+			}
+			if p := s.Magazine(c).Pop(); p != nil {
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
 				return p, nil
 			}
 			if p := s.Used(c).Pop(); p != nil {
-				s.SetLast(p, c)
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
@@ -101,13 +105,15 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 		if s != nil {
 			p, clean := s.TakeHot(c), false
 			if p == nil {
+				p = s.Magazine(c).Pop()
+			}
+			if p == nil {
 				p, clean = s.Used(c).PopZero()
 			}
 			if p == nil {
 				p, clean = s.TakeHard(size, c)
 			}
 			if p != nil {
-				s.SetLast(p, c)
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
@@ -154,17 +160,13 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 	if hp := h.h; hp != nil {
 		s := hp.Begin()
 		if s != nil {
-			if s.Last() == uintptr(p) {
-				s.Forget()
-				if p != nil {
-					if b := hp.HeaderOf(p); s.OwnsQuiet(b) && s.Keep(s.LastClass(), p) {
-						hp.End()
-						runtime.KeepAlive(h)
-						return nil
-					}
+			if s.WasHot(p) {
+				if s.KeepAgain(p) {
+					hp.End()
+					runtime.KeepAlive(h)
+					return nil
 				}
-			}
-			if hp.IsMine(p) {
+			} else if hp.IsMine(p) {
 				b := hp.HeaderOf(p)
 				for {
 					if s.OwnsQuiet(b) {
@@ -172,20 +174,17 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 						if !b.IsInUse(i) {
 							break
 						}
-						c := b.Class()
-						if s.Keep(c, p) {
-							hp.End()
-							runtime.KeepAlive(h)
-							return nil
+						if m := s.MoveOn(); m != nil {
+							if m.HasRoom() {
+								s.Stow(m)
+							} else if s.Unload() {
+								hp.Trip(s, b, i, p)
+								runtime.KeepAlive(h)
+								return nil
+							}
 						}
-						if s.IsHot(c, p) {
-							break
-						}
-						if b.Push(i) {
-							hp.Trip(s, b, i)
-						} else {
-							hp.End()
-						}
+						s.Keep(b, b.Cached(i, p), p)
+						hp.End()
 						runtime.KeepAlive(h)
 						return nil
 					}

@@ -10,3 +10,6 @@ func store(p *uint32, v uint32) { *p = v }
 
 func load64(p *uint64) uint64     { return *p }
 func store64(p *uint64, v uint64) { *p = v }
+
+func loadPtr(p *uintptr) uintptr     { return *p }
+func storePtr(p *uintptr, v uintptr) { *p = v }

@@ -10,3 +10,6 @@ func store(p *uint32, v uint32) { atomic.StoreUint32(p, v) }
 
 func load64(p *uint64) uint64     { return atomic.LoadUint64(p) }
 func store64(p *uint64, v uint64) { atomic.StoreUint64(p, v) }
+
+func loadPtr(p *uintptr) uintptr     { return atomic.LoadUintptr(p) }
+func storePtr(p *uintptr, v uintptr) { atomic.StoreUintptr(p, v) }

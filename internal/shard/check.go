@@ -46,6 +46,10 @@ func (v *visit) checkPool(h *pool.Header) {
 
 // check returns the first fault of a shard that nobody uses.
 func (s *Shard) check(g *arena.Geometry) error {
+	if err := s.checkKept(g); err != nil {
+		return err
+	}
+	s.empty(g)
 	owned, listed := uint32(0), uint32(0)
 	for h := s.owned; h != nil; h = h.OwnedNext {
 		if owned++; owned > s.nowned {
@@ -75,11 +79,6 @@ func (s *Shard) check(g *arena.Geometry) error {
 			}
 			prev = h
 		}
-		if p := *(*unsafe.Pointer)(unsafe.Pointer(s.hotSlot(c))); p != nil {
-			if h := g.PoolOf(p); h.Owner() != s.id || h.Class() != c || !h.IsInUse(h.Index(p)) {
-				return fmt.Errorf("block %p, kept for the next malloc of %d bytes, is not in use", p, sizeclass.Size(c))
-			}
-		}
 	}
 	if listed != 0 {
 		return fmt.Errorf("%d of its pools say that they are listed, and are not", listed)
@@ -92,6 +91,32 @@ func (s *Shard) check(g *arena.Geometry) error {
 	}
 	if empty != s.nempty {
 		return fmt.Errorf("%d empty pools or more, it counts %d", empty, s.nempty)
+	}
+	return nil
+}
+
+// checkKept returns the first fault of the blocks that the shard keeps at hand.
+func (s *Shard) checkKept(g *arena.Geometry) error {
+	wrong := func(p unsafe.Pointer, size int) error {
+		return fmt.Errorf("block %p, at hand for mallocs of %d bytes, is none that the shard may have", p, size)
+	}
+	for c := range s.magazines {
+		seen := map[unsafe.Pointer]bool{}
+		var err error
+		s.magazines[c].Blocks(func(p unsafe.Pointer) {
+			if h := g.PoolOf(p); h.Owner() != s.id || int(h.Class()) != c || h.StateOf(p) != pool.Freed || seen[p] {
+				err = wrong(p, sizeclass.Size(uint8(c)))
+			}
+			seen[p] = true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if p := s.hot.Block(); s.hot.class != noClass {
+		if h := g.PoolOf(p); h != s.hot.pool || h.Owner() != s.id || uint32(h.Class()) != s.hot.class || !h.IsInUse(h.Index(p)) {
+			return wrong(p, sizeclass.Size(uint8(s.hot.class)))
+		}
 	}
 	return nil
 }

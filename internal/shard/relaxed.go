@@ -9,9 +9,6 @@ import "unsafe"
 func load(p *uint32) uint32     { return *p }
 func store(p *uint32, v uint32) { *p = v }
 
-func loadPtr(p *uintptr) uintptr     { return *p }
-func storePtr(p *uintptr, v uintptr) { *p = v }
-
 // acquired and released tell the race detector, where there is one, that a
 // shard's users take turns, and that who found none in a slot has gone.
 func acquired(unsafe.Pointer) {}

@@ -12,8 +12,5 @@ import (
 func load(p *uint32) uint32     { return atomic.LoadUint32(p) }
 func store(p *uint32, v uint32) { atomic.StoreUint32(p, v) }
 
-func loadPtr(p *uintptr) uintptr     { return atomic.LoadUintptr(p) }
-func storePtr(p *uintptr, v uintptr) { atomic.StoreUintptr(p, v) }
-
 func acquired(p unsafe.Pointer) { runtime.RaceAcquire(p) }
 func released(p unsafe.Pointer) { runtime.RaceReleaseMerge(p) }

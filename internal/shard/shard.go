@@ -34,6 +34,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/arena"
 	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/internal/sizeclass"
 	"github.com/pyarena/pyarena/internal/tagstack"
@@ -55,19 +56,22 @@ const (
 // Shard is a private heap, on cache lines of its own.
 type Shard struct {
 	private
-	_     [128 - unsafe.Sizeof(private{})%64]byte
-	inbox tagstack.Stack // full pools that have free blocks again, from anyone
-	busy  atomic.Uint32  // taken; only where sections are not pinned
-	_     [52]byte
+	_      [128 - unsafe.Sizeof(private{})%64]byte
+	inbox  tagstack.Stack // full pools that have free blocks again, from anyone
+	busy   atomic.Uint32  // taken; only where sections are not pinned
+	_      [52]byte
+	places [placesMax]pool.Cached // of the magazines
 }
+
+// placesMax is how many places the magazines have, each one more than blocks.
+const placesMax = 800
 
 // private is what the shard's user alone touches; the janitor reads events,
 // nowned and nempty.
 type private struct {
 	used      [sizeclass.Count]*pool.Header // first usable pool; &none where there is none
-	hot       [sizeclass.Count]uintptr      // the block that was freed last, or 0
-	last      uintptr                       // the block that was handed out last, or 0
-	lastClass uint8                         // of last
+	hot       hot
+	magazines [sizeclass.Count]pool.Magazine // free blocks at hand
 
 	word    uint64 // pool.OwnerWord of id, or pool.NoWord if every free has more to do
 	id      uint32 // owner id of its pools
@@ -97,24 +101,103 @@ func (s *Shard) front(c uint8) **pool.Header {
 	return (**pool.Header)(unsafe.Add(unsafe.Pointer(&s.used), uintptr(c)*unsafe.Sizeof(uintptr(0))))
 }
 
-// hotClasses is the number of classes whose last freed block is kept: those
-// that fit eight times into a unit of 16 KiB.
-const hotClasses = 44
-
-func (s *Shard) hotSlot(c uint8) *uintptr {
-	return (*uintptr)(unsafe.Add(unsafe.Pointer(&s.hot), uintptr(c)*unsafe.Sizeof(uintptr(0))))
+// hot is the block that was freed last, which the next malloc takes if it is of its
+// class; else the next free moves it on to the magazine. It counts as in use, and is
+// sealed meanwhile. A program that frees a block and allocates one of the size, or the
+// other way round, touches neither magazine nor bitmap; and a free need not look up the
+// block that malloc has taken from here.
+type hot struct {
+	pool.Cached              // the zero one if there is none
+	pool        *pool.Header // of the block; &none if there is none
+	class       uint32       // of the block, or noClass if it was handed out again
+	was         uint32       // of the block in any case
 }
 
-// TakeHot returns the block of class c that was freed last, if it is still
-// there, or nil. A program that frees a block and allocates one of the size, or
-// the other way round, touches neither pool nor bitmap for it.
+const noClass = 255
+
+// TakeHot returns the block that was freed last, if it is of class c and still there.
 func (s *Shard) TakeHot(c uint8) unsafe.Pointer {
-	slot := s.hotSlot(c)
-	p := *(*unsafe.Pointer)(unsafe.Pointer(slot))
-	if p != nil {
-		storePtr(slot, 0)
+	if s.hot.class != uint32(c) {
+		return nil
 	}
-	return p
+	store(&s.hot.class, noClass)
+	return s.hot.Block()
+}
+
+// WasHot reports whether TakeHot has returned the block at p last, or would return it.
+func (s *Shard) WasHot(p unsafe.Pointer) bool { return s.hot.Block() == p }
+
+// KeepAgain keeps the block at p, which WasHot, for TakeHot. It reports false if the
+// block may be free.
+func (s *Shard) KeepAgain(p unsafe.Pointer) bool {
+	if s.hot.class != noClass || !s.OwnsQuiet(s.hot.pool) {
+		return false
+	}
+	store(&s.hot.class, s.hot.was)
+	pool.Seal(p)
+	return true
+}
+
+// Keep keeps a block, which is in use, at p, for TakeHot. The one before has moved on.
+func (s *Shard) Keep(h *pool.Header, c pool.Cached, p unsafe.Pointer) {
+	s.hot.Cached = c
+	*(*uintptr)(unsafe.Pointer(&s.hot.pool)) = uintptr(unsafe.Pointer(h)) // no write barrier
+	s.hot.was = uint32(h.Class())
+	store(&s.hot.class, s.hot.was)
+	pool.Seal(p)
+}
+
+// MoveOn returns the magazine that the hot block has to move on to, or nil if there is
+// no such block.
+func (s *Shard) MoveOn() *pool.Magazine {
+	c := s.hot.class
+	if c == noClass {
+		return nil
+	}
+	return s.Magazine(uint8(c))
+}
+
+// Stow moves the hot block to its magazine, which has room.
+func (s *Shard) Stow(m *pool.Magazine) { m.Push(&s.hot.Cached) }
+
+// Unload moves the hot block to its pool, the magazine being full. It reports whether
+// the free has more to do, see [Table.Trip].
+//
+//go:nosplit
+func (s *Shard) Unload() bool { return s.hot.pool.Push(s.hot.Index()) }
+
+// Forget ends what KeepAgain knows: the block may be free, or in a pool that is not the
+// shard's any more.
+func (s *Shard) Forget() {
+	if s.hot.class == noClass {
+		s.hot.Cached = pool.Cached{}
+	}
+}
+
+// Magazine returns that of class c, below sizeclass.Count.
+func (s *Shard) Magazine(c uint8) *pool.Magazine {
+	return (*pool.Magazine)(unsafe.Add(unsafe.Pointer(&s.magazines), uintptr(c)*unsafe.Sizeof(pool.Magazine{})))
+}
+
+// takeKept takes a block of class c that is at hand.
+func (s *Shard) takeKept(c uint8) unsafe.Pointer {
+	if p := s.TakeHot(c); p != nil {
+		return p
+	}
+	return s.Magazine(c).Pop()
+}
+
+// empty gives the blocks that are at hand to their pools.
+func (s *Shard) empty(g *arena.Geometry) {
+	if s.hot.class != noClass {
+		s.hot.pool.Push(s.hot.Index())
+	}
+	s.hot = hot{pool: &s.none, class: noClass}
+	for c := range s.magazines {
+		m := &s.magazines[c]
+		m.Blocks(func(p unsafe.Pointer) { g.PoolOf(p).Return() })
+		m.Clear()
+	}
 }
 
 // take takes a block from the pool as its kind has it: see [pool.Header.PopZero]
@@ -190,47 +273,21 @@ func (s *Shard) FreeHard(h *pool.Header, p unsafe.Pointer) bool {
 	return true
 }
 
-// Keep keeps the block at p, in use and of class c, for TakeHot, and reports
-// whether there was room.
-func (s *Shard) Keep(c uint8, p unsafe.Pointer) bool {
-	slot := s.hotSlot(c)
-	if *slot != 0 || c >= hotClasses {
-		return false
-	}
-	storePtr(slot, uintptr(p))
-	pool.Seal(p)
-	return true
-}
-
-// Last returns the block that the shard handed out last, or 0 if that is not
-// known to be so any more. The block is of a pool that is the shard's, and it is
-// in use unless the pool is not quiet: what frees the block here, sets its bit
-// after others have freed it, or gives the pool away, forgets it. So the free of
-// a block that was allocated just now need not look for it.
-func (s *Shard) Last() uintptr { return s.last }
-
-// LastClass returns the class of Last.
-func (s *Shard) LastClass() uint8 { return s.lastClass }
-
-// SetLast sets what Last and LastClass return.
-func (s *Shard) SetLast(p unsafe.Pointer, c uint8) { s.last, s.lastClass = uintptr(p), c }
-
-// Forget makes Last 0.
-func (s *Shard) Forget() { s.last = 0 }
-
-// IsHot reports whether TakeHot would return the block at p, of class c.
-func (s *Shard) IsHot(c uint8, p unsafe.Pointer) bool { return *s.hotSlot(c) == uintptr(p) }
-
 // OwnsQuiet reports whether the pool is the shard's, and quiet: see
 // [pool.Header.IsQuiet].
 func (s *Shard) OwnsQuiet(h *pool.Header) bool { return h.IsQuiet(s.word) }
 
 // reset makes the shard an empty one.
-func (s *Shard) reset(id uint32) {
-	s.id, s.random = id, rand.Uint64()
+func (s *Shard) reset() {
+	s.random = rand.Uint64()
+	places := s.places[:]
 	for c := range s.used {
 		s.used[c] = &s.none
+		n := pool.MagazineBlocks(sizeclass.Size(uint8(c))) + 1
+		s.magazines[c].Init(places[:n])
+		places = places[n:]
 	}
+	s.hot = hot{pool: &s.none, class: noClass}
 }
 
 // acquire enters the pool, which is the shard's now, into its lists.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pyarena/pyarena/internal/arena"
 	"github.com/pyarena/pyarena/internal/grace"
+	"github.com/pyarena/pyarena/internal/pool"
 )
 
 func openTable(t *testing.T, delay time.Duration) (*Table, *View) {
@@ -233,28 +234,32 @@ func TestRoundsTakeTurns(t *testing.T) {
 	}
 }
 
-// What the shard remembers of the block that it handed out last is forgotten
+// What the shard knows of the block that it handed out last ends when others free it, and
 // with its pool.
-func TestLastIsForgotten(t *testing.T) {
+func TestHotIsForgotten(t *testing.T) {
 	table, view := openTable(t, 24*time.Hour)
 	use(t, table)
 	token := Enter()
 	s, _ := view.Take(token)
 	h := s.Used(3)
 	p := h.Pop()
-	s.SetLast(p, 3)
+	s.Keep(h, h.Cached(h.Index(p), p), p)
+	if q := s.TakeHot(3); q != p || !s.WasHot(p) || s.TakeHot(3) != nil {
+		t.Errorf("%p is kept, and %p taken", p, q)
+	}
+	pool.Unseal(p)
 	Exit(s, token)
 	if v := table.freeWithoutShard(p); v != Freed { // as others do
 		t.Fatalf("free by nobody: %v", v)
 	}
-	if h.IsQuiet(s.word) {
-		t.Error("the pool is quiet, and has a block on its remote list")
+	if s.KeepAgain(p) {
+		t.Error("a block that is on its pool's remote list is kept")
 	}
 	if err := table.Trim(); err != nil {
 		t.Fatal(err)
 	}
-	if s.Last() != 0 {
-		t.Errorf("%p is remembered in a shard that was drained", unsafe.Pointer(p))
+	if s.WasHot(p) {
+		t.Errorf("%p is known to a shard that was drained", p)
 	}
 	if err := table.Close(); err != nil {
 		t.Error(err)

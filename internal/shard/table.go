@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/pyarena/pyarena/internal/sizeclass"
 	"github.com/pyarena/pyarena/internal/tagstack"
 	"github.com/pyarena/pyarena/internal/vmarray"
+	"github.com/pyarena/pyarena/osmem"
 )
 
 // View is what the fast path reads of an allocator: one cache line, written
@@ -98,6 +100,8 @@ const (
 	// maxShards is the largest number of shards in the process: of heaps, and
 	// of Ps times allocators.
 	maxShards = 1 << 17
+	// chunkShards is how many are mapped at a time.
+	chunkShards = 8
 )
 
 // ids are the ids of open tables, for the arena map. They come round after a
@@ -155,14 +159,14 @@ func Open(conf Config, v *View) (*Table, error) {
 	return t, nil
 }
 
-// shards are the shards of the process; a shard's id is its index plus
+// shards are the shards of the process, in chunks; a shard's id is its number plus
 // pool.FirstShard. They are never unmapped, so that a notice to the inbox of a
 // shard that was just drained hits no other memory.
 var shards struct {
-	vmarray.Array[Shard]
-	mu    sync.Mutex
-	spare []*Shard
-	next  int
+	mu     sync.Mutex
+	spare  []*Shard
+	next   int
+	chunks [maxShards / chunkShards]uintptr // written before the id of a shard there is known
 }
 
 // newShard returns an empty shard.
@@ -194,14 +198,21 @@ func spareShard() (*Shard, error) {
 		shards.spare = shards.spare[:n-1]
 		return s, nil
 	}
-	if err := shards.Init(maxShards); err != nil {
-		return nil, err
+	n := shards.next
+	if n == maxShards {
+		return nil, fmt.Errorf("there are %d heaps and shards of Ps, the most that a process may have", n)
 	}
-	if err := shards.Grow(shards.next + 1); err != nil {
-		return nil, err
+	if n%chunkShards == 0 {
+		p, err := osmem.MapAligned(int(chunkShards*unsafe.Sizeof(Shard{})), osmem.PageSize())
+		if err != nil {
+			return nil, err
+		}
+		shards.chunks[n/chunkShards] = uintptr(p)
 	}
-	s := shards.At(uint32(shards.next))
-	s.reset(uint32(shards.next) + pool.FirstShard)
+	id := uint32(n) + pool.FirstShard
+	s := shardOf(id)
+	s.id = id
+	s.reset()
 	shards.next++
 	return s, nil
 }
@@ -214,10 +225,21 @@ func keepShard(s *Shard) {
 }
 
 // shardOf returns the shard with the given id.
-func shardOf(id uint32) *Shard { return shards.At(id - pool.FirstShard) }
+//
+//go:nosplit
+func shardOf(id uint32) *Shard {
+	n := (id - pool.FirstShard) % maxShards // for the compiler: it is less
+	chunk := *(**[chunkShards]Shard)(unsafe.Pointer(&shards.chunks[n/chunkShards]))
+	return &chunk[n%chunkShards]
+}
 
-// TableBytes returns the memory of the tables of all shards.
-func TableBytes() uint64 { return uint64(shards.CommittedBytes()) }
+// TableBytes returns the memory of all shards.
+func TableBytes() uint64 {
+	shards.mu.Lock()
+	defer shards.mu.Unlock()
+	chunks := (shards.next + chunkShards - 1) / chunkShards
+	return uint64(chunks) * chunkShards * uint64(unsafe.Sizeof(Shard{}))
+}
 
 // SlotBytes returns the memory of the table's slots.
 func (t *Table) SlotBytes() uint64 { return uint64(t.slots.CommittedBytes()) }
@@ -329,7 +351,7 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 			}
 			continue
 		}
-		p, zero := s.TakeHot(c), false
+		p, zero := s.takeKept(c), false
 		var broken unsafe.Pointer
 		if p == nil {
 			p, zero, broken = s.take(s.used[c])
@@ -389,7 +411,10 @@ func (t *Table) provide(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err err
 		if s != nil {
 			h.Own(s.id)
 			s.acquire(h)
-			p, zero, _ := s.take(h) // none of its blocks was freed yet
+			p, zero := s.takeKept(c), false
+			if p == nil {
+				p, zero, _ = s.take(s.used[c]) // none of its blocks was freed yet
+			}
 			pool.Unseal(p)
 			t.exit(hp, s, token)
 			return p, zero, nil
@@ -610,9 +635,6 @@ func (t *Table) freePinned(s *Shard, p unsafe.Pointer) Verdict {
 	case pool.Freed:
 		return Double
 	}
-	if s.IsHot(h.Class(), p) {
-		return Double
-	}
 	if h.Overrun(p) {
 		return Overrun
 	}
@@ -722,12 +744,15 @@ func (t *Table) shed(s *Shard) {
 	t.nfree.Add(maxEmpties / 2)
 }
 
-// Trip finishes a free of block i whose push has tripped. The caller has entered the shard,
-// hp being its heap if it is one; Trip leaves it.
+// Trip finishes a free whose Unload has tripped: it keeps the freed block i of the pool h,
+// p, and does what is left to do for the one before. The caller has entered the shard, hp
+// being its heap if it is one; Trip leaves it.
 //
 //go:nosplit
-func (t *Table) Trip(hp *Heap, s *Shard, h *pool.Header, i uint32, token int) {
-	gaveUp := t.trip(s, h, i)
+func (t *Table) Trip(hp *Heap, s *Shard, h *pool.Header, i uint32, p unsafe.Pointer, token int) {
+	before, at := s.hot.pool, s.hot.Index()
+	s.Keep(h, h.Cached(i, p), p)
+	gaveUp := t.trip(s, before, at)
 	t.exit(hp, s, token)
 	if gaveUp {
 		t.afterGiveUp()

@@ -10,6 +10,7 @@ import (
 	"github.com/pyarena/pyarena/internal/grace"
 	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/internal/sizeclass"
+	"github.com/pyarena/pyarena/internal/tagstack"
 )
 
 // A round gives back to the system what tables do not need. Several tables share
@@ -232,13 +233,7 @@ func (t *Table) awaitHeaps() {
 // that a freer has posted, or is about to, comes out of the inbox. Then the
 // shard is kept for another use.
 func (t *Table) drain(s *Shard) {
-	s.Forget()
-	for c := range uint8(sizeclass.Count) {
-		if p := s.TakeHot(c); p != nil {
-			h := t.Arenas.PoolOf(p)
-			h.Push(h.Index(p))
-		}
-	}
+	s.empty(&t.Arenas.Geometry)
 	posted := 0
 	for s.owned != nil {
 		h := s.owned
@@ -327,10 +322,11 @@ func (v *visit) drainUsable(st *stack) {
 // they count as in use in their pools.
 func (t *Table) HotBlocks(n *[sizeclass.Count]int) {
 	t.eachShard(func(s *Shard) {
-		for c := range uint8(hotClasses) {
-			if loadPtr(s.hotSlot(c)) != 0 {
-				n[c]++
-			}
+		if c := load(&s.hot.class); c != noClass {
+			n[c]++
+		}
+		for c := range uint8(sizeclass.Count) {
+			n[c] += s.Magazine(c).Len()
 		}
 	})
 }
@@ -374,9 +370,8 @@ func (t *Table) Close() error {
 	}
 	for _, s := range out {
 		acquired(unsafe.Pointer(s))
-		id := s.id
-		*s = Shard{}
-		s.reset(id)
+		s.private, s.inbox = private{id: s.id}, tagstack.Stack{}
+		s.reset()
 		keepShard(s)
 	}
 	if e := t.slots.Release(); err == nil {
