@@ -32,7 +32,9 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 				shard.Exit(s, token)
 				return p, nil
 			}
-			if p := s.Magazine(c).Pop(); p != nil {
+			m := s.Magazine(c)
+			if p := m.Pop(); p != nil {
+				s.Remember(m, c)
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil

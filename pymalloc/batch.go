@@ -105,19 +105,16 @@ func (a *Allocator) freePinned(ps []unsafe.Pointer) int {
 			return n
 		}
 		i := h.Index(p)
-		if s.WasHot(p) || !h.IsInUse(i) {
+		if s.Keeps(p) || !h.IsInUse(i) {
 			shard.Exit(s, token)
 			return n
 		}
-		if m := s.MoveOn(); m != nil {
-			if m.HasRoom() {
-				s.Stow(m)
-			} else if s.Unload() {
-				a.view.Table().Trip(nil, s, h, i, p, token)
-				return n + 1
-			}
+		if m := s.Magazine(h.Class()); m.HasRoom() {
+			m.Push(h.Cached(i, p))
+		} else if h.Push(i) {
+			a.view.Table().Trip(nil, s, h, i, token)
+			return n + 1
 		}
-		s.Keep(h, h.Cached(i, p), p)
 	}
 	shard.Exit(s, token)
 	return len(ps)

@@ -65,9 +65,9 @@
 //     internal/large, under a lock.
 //  2. The goroutine is pinned to its P, whose shard is now its own
 //     (internal/shard, View.Take).
-//  3. The block that was freed last, if it is of that class (Shard.TakeHot). Else the
-//     one on top of the class's magazine, of up to sixteen that were freed before it
-//     (pool.Magazine).
+//  3. The block that the last malloc took and a free has given back since, if it is of
+//     that class (Shard.TakeHot). Else the one on top of the class's magazine, of up to
+//     sixteen that were freed last (pool.Magazine).
 //  4. Else the lowest free block of the first pool of used[class]
 //     (pool.Header.Pop). Here the fast path ends.
 //  5. Else Table.refill, still pinned, a few pools at a time: the rest of the
@@ -82,16 +82,15 @@
 //
 // # The path of a free
 //
-//  1. Pinned, the shard looks whether p is the block that it took in step 3 of a malloc
+//  1. Pinned, the shard looks whether p is the block that malloc took from a magazine
 //     last: then p is ours and in use, unless others have freed it, which the pool's
-//     ownership word tells (Shard.KeepAgain).
+//     ownership word tells, and it is kept for the next malloc (Shard.Keep).
 //  2. Else the arena map tells whether p is ours (addrmap.Is), the pool's
 //     ownership word whether it is the shard's, and the block's bit whether the
 //     block is in use. An own pool onto which others have freed blocks is first
 //     made quiet again (pool.Header.Quieten).
-//  3. It is kept as the one that was freed last. The one before moves to its
-//     magazine, or, if that is full, to its pool (pool.Header.Push). Here the fast path
-//     ends.
+//  3. It goes on top of the magazine of its class, its bit set, or, if that is full, to
+//     its pool (pool.Header.Push). Here the fast path ends.
 //  4. If the pool was full it goes to the front of used[class], as in CPython; if
 //     it is empty, and not the first of its list, the shard keeps it for any
 //     class. Of more than 16 half go to the shared freepools, and what is too many

@@ -19,12 +19,11 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 	token := shard.Enter()
 	s, _ := a.view.Take(token)
 	if s != nil {
-		if s.WasHot(p) {
-			if s.KeepAgain(p) {
-				shard.Exit(s, token)
-				return nil
-			}
-		} else if a.view.IsMine(p) {
+		if s.WasLast(p) && s.Keep(a.view.HeaderOf(p), p) {
+			shard.Exit(s, token)
+			return nil
+		}
+		if a.view.IsMine(p) && !s.Keeps(p) {
 			h := a.view.HeaderOf(p)
 			for {
 				if s.OwnsQuiet(h) {
@@ -32,15 +31,12 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 					if !h.IsInUse(i) {
 						break
 					}
-					if m := s.MoveOn(); m != nil {
-						if m.HasRoom() {
-							s.Stow(m)
-						} else if s.Unload() {
-							a.view.Table().Trip(nil, s, h, i, p, token)
-							return nil
-						}
+					if m := s.Magazine(h.Class()); m.HasRoom() {
+						m.Push(h.Cached(i, p))
+					} else if h.Push(i) {
+						a.view.Table().Trip(nil, s, h, i, token)
+						return nil
 					}
-					s.Keep(h, h.Cached(i, p), p)
 					shard.Exit(s, token)
 					return nil
 				}

@@ -69,7 +69,9 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 				runtime.KeepAlive(h)
 				return p, nil
 			}
-			if p := s.Magazine(c).Pop(); p != nil {
+			m := s.Magazine(c)
+			if p := m.Pop(); p != nil {
+				s.Remember(m, c)
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
@@ -160,13 +162,12 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 	if hp := h.h; hp != nil {
 		s := hp.Begin()
 		if s != nil {
-			if s.WasHot(p) {
-				if s.KeepAgain(p) {
-					hp.End()
-					runtime.KeepAlive(h)
-					return nil
-				}
-			} else if hp.IsMine(p) {
+			if s.WasLast(p) && s.Keep(hp.HeaderOf(p), p) {
+				hp.End()
+				runtime.KeepAlive(h)
+				return nil
+			}
+			if hp.IsMine(p) && !s.Keeps(p) {
 				b := hp.HeaderOf(p)
 				for {
 					if s.OwnsQuiet(b) {
@@ -174,16 +175,13 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 						if !b.IsInUse(i) {
 							break
 						}
-						if m := s.MoveOn(); m != nil {
-							if m.HasRoom() {
-								s.Stow(m)
-							} else if s.Unload() {
-								hp.Trip(s, b, i, p)
-								runtime.KeepAlive(h)
-								return nil
-							}
+						if m := s.Magazine(b.Class()); m.HasRoom() {
+							m.Push(b.Cached(i, p))
+						} else if b.Push(i) {
+							hp.Trip(s, b, i)
+							runtime.KeepAlive(h)
+							return nil
 						}
-						s.Keep(b, b.Cached(i, p), p)
 						hp.End()
 						runtime.KeepAlive(h)
 						return nil

@@ -30,6 +30,12 @@ func (h *Header) Cached(i uint32, p unsafe.Pointer) Cached {
 	return Cached{uintptr(p), uint64(uint32(uintptr(w)-uintptr(p))) | uint64(i)<<32}
 }
 
+// NoBlock returns a Cached that IsAt no address that can be asked for.
+func NoBlock() Cached { return Cached{block: 1} }
+
+// IsAt reports whether the block begins at p.
+func (c *Cached) IsAt(p unsafe.Pointer) bool { return c.block == uintptr(p) }
+
 // Block returns the block's address, nil of the zero Cached.
 func (c *Cached) Block() unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&c.block)) }
 
@@ -72,13 +78,18 @@ func (m *Magazine) Pop() unsafe.Pointer {
 	return p
 }
 
+// Popped returns what Pop has taken, until the next Push.
+func (m *Magazine) Popped() *Cached {
+	return (*Cached)(unsafe.Add(unsafe.Pointer(m.at()), cachedBytes))
+}
+
 // HasRoom reports whether there is room for one more block.
 func (m *Magazine) HasRoom() bool { return m.top != m.end }
 
 // Push puts a block, which is in use, on top, where there is room.
-func (m *Magazine) Push(c *Cached) {
+func (m *Magazine) Push(c Cached) {
 	storePtr(&m.top, m.top+cachedBytes)
-	*m.at() = *c
+	*m.at() = c
 	w := c.word()
 	store64(w, *w|c.mask())
 }

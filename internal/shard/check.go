@@ -114,7 +114,7 @@ func (s *Shard) checkKept(g *arena.Geometry) error {
 		}
 	}
 	if p := s.hot.Block(); s.hot.class != noClass {
-		if h := g.PoolOf(p); h != s.hot.pool || h.Owner() != s.id || uint32(h.Class()) != s.hot.class || !h.IsInUse(h.Index(p)) {
+		if h := g.PoolOf(p); h.Owner() != s.id || uint32(h.Class()) != s.hot.class || !h.IsInUse(h.Index(p)) {
 			return wrong(p, sizeclass.Size(uint8(s.hot.class)))
 		}
 	}

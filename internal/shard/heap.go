@@ -56,12 +56,12 @@ func (hp *Heap) Begin() *Shard {
 // End ends what Begin began.
 func (hp *Heap) End() { hp.end() }
 
-// Trip is [Table.Trip] on the heap. It ends what Begin began.
+// Trip finishes a free of block i whose push has tripped, and what Begin began.
 //
 //go:nosplit
-func (hp *Heap) Trip(s *Shard, h *pool.Header, i uint32, p unsafe.Pointer) {
+func (hp *Heap) Trip(s *Shard, h *pool.Header, i uint32) {
 	token := grace.Enter()
-	hp.table.Trip(hp, s, h, i, p, token)
+	hp.table.Trip(hp, s, h, i, token)
 }
 
 // await returns once the heap was seen not busy, after a grace period.

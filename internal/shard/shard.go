@@ -101,21 +101,22 @@ func (s *Shard) front(c uint8) **pool.Header {
 	return (**pool.Header)(unsafe.Add(unsafe.Pointer(&s.used), uintptr(c)*unsafe.Sizeof(uintptr(0))))
 }
 
-// hot is the block that was freed last, which the next malloc takes if it is of its
-// class; else the next free moves it on to the magazine. It counts as in use, and is
-// sealed meanwhile. A program that frees a block and allocates one of the size, or the
-// other way round, touches neither magazine nor bitmap; and a free need not look up the
-// block that malloc has taken from here.
+// hot is the block that malloc has taken from a magazine last. If it is freed before
+// another one is taken, it is kept here for the next malloc of its class: it counts as in
+// use, and is sealed meanwhile. So a program that allocates a block and frees it, again
+// and again, touches no bitmap, and its frees need not look the block up.
 type hot struct {
-	pool.Cached              // the zero one if there is none
-	pool        *pool.Header // of the block; &none if there is none
-	class       uint32       // of the block, or noClass if it was handed out again
-	was         uint32       // of the block in any case
+	pool.Cached        // noBlock if there is none
+	class       uint32 // of the block if it is kept here, else noClass
+	was         uint32 // of the block
 }
 
 const noClass = 255
 
-// TakeHot returns the block that was freed last, if it is of class c and still there.
+// noBlock is at no address that is free'd, not even at nil.
+var noBlock = pool.NoBlock()
+
+// TakeHot returns the block that is kept here, if it is of class c.
 func (s *Shard) TakeHot(c uint8) unsafe.Pointer {
 	if s.hot.class != uint32(c) {
 		return nil
@@ -124,13 +125,18 @@ func (s *Shard) TakeHot(c uint8) unsafe.Pointer {
 	return s.hot.Block()
 }
 
-// WasHot reports whether TakeHot has returned the block at p last, or would return it.
-func (s *Shard) WasHot(p unsafe.Pointer) bool { return s.hot.Block() == p }
+// Remember notes that malloc has taken a block from the magazine of class c.
+func (s *Shard) Remember(m *pool.Magazine, c uint8) {
+	if s.hot.class == noClass {
+		s.hot.Cached = *m.Popped()
+		s.hot.was = uint32(c)
+	}
+}
 
-// KeepAgain keeps the block at p, which WasHot, for TakeHot. It reports false if the
-// block may be free.
-func (s *Shard) KeepAgain(p unsafe.Pointer) bool {
-	if s.hot.class != noClass || !s.OwnsQuiet(s.hot.pool) {
+// Keep keeps the block at p, of the pool h, if it is the one that malloc has taken last,
+// and is known to be in use.
+func (s *Shard) Keep(h *pool.Header, p unsafe.Pointer) bool {
+	if s.hot.class != noClass || !s.OwnsQuiet(h) {
 		return false
 	}
 	store(&s.hot.class, s.hot.was)
@@ -138,39 +144,17 @@ func (s *Shard) KeepAgain(p unsafe.Pointer) bool {
 	return true
 }
 
-// Keep keeps a block, which is in use, at p, for TakeHot. The one before has moved on.
-func (s *Shard) Keep(h *pool.Header, c pool.Cached, p unsafe.Pointer) {
-	s.hot.Cached = c
-	*(*uintptr)(unsafe.Pointer(&s.hot.pool)) = uintptr(unsafe.Pointer(h)) // no write barrier
-	s.hot.was = uint32(h.Class())
-	store(&s.hot.class, s.hot.was)
-	pool.Seal(p)
-}
+// WasLast reports whether malloc has taken the block at p last, so that Keep may be asked.
+func (s *Shard) WasLast(p unsafe.Pointer) bool { return s.hot.IsAt(p) }
 
-// MoveOn returns the magazine that the hot block has to move on to, or nil if there is
-// no such block.
-func (s *Shard) MoveOn() *pool.Magazine {
-	c := s.hot.class
-	if c == noClass {
-		return nil
-	}
-	return s.Magazine(uint8(c))
-}
+// Keeps reports whether TakeHot would return the block at p.
+func (s *Shard) Keeps(p unsafe.Pointer) bool { return s.hot.IsAt(p) && s.hot.class != noClass }
 
-// Stow moves the hot block to its magazine, which has room.
-func (s *Shard) Stow(m *pool.Magazine) { m.Push(&s.hot.Cached) }
-
-// Unload moves the hot block to its pool, the magazine being full. It reports whether
-// the free has more to do, see [Table.Trip].
-//
-//go:nosplit
-func (s *Shard) Unload() bool { return s.hot.pool.Push(s.hot.Index()) }
-
-// Forget ends what KeepAgain knows: the block may be free, or in a pool that is not the
+// Forget ends what Keep knows: the block may be free, or in a pool that is not the
 // shard's any more.
 func (s *Shard) Forget() {
 	if s.hot.class == noClass {
-		s.hot.Cached = pool.Cached{}
+		s.hot.Cached = noBlock
 	}
 }
 
@@ -190,9 +174,9 @@ func (s *Shard) takeKept(c uint8) unsafe.Pointer {
 // empty gives the blocks that are at hand to their pools.
 func (s *Shard) empty(g *arena.Geometry) {
 	if s.hot.class != noClass {
-		s.hot.pool.Push(s.hot.Index())
+		g.PoolOf(s.hot.Block()).Push(s.hot.Index())
 	}
-	s.hot = hot{pool: &s.none, class: noClass}
+	s.hot = hot{Cached: noBlock, class: noClass}
 	for c := range s.magazines {
 		m := &s.magazines[c]
 		m.Blocks(func(p unsafe.Pointer) { g.PoolOf(p).Return() })
@@ -287,7 +271,7 @@ func (s *Shard) reset() {
 		s.magazines[c].Init(places[:n])
 		places = places[n:]
 	}
-	s.hot = hot{pool: &s.none, class: noClass}
+	s.hot = hot{Cached: noBlock, class: noClass}
 }
 
 // acquire enters the pool, which is the shard's now, into its lists.

@@ -241,10 +241,17 @@ func TestHotIsForgotten(t *testing.T) {
 	use(t, table)
 	token := Enter()
 	s, _ := view.Take(token)
-	h := s.Used(3)
+	h, m := s.Used(3), s.Magazine(3)
 	p := h.Pop()
-	s.Keep(h, h.Cached(h.Index(p), p), p)
-	if q := s.TakeHot(3); q != p || !s.WasHot(p) || s.TakeHot(3) != nil {
+	m.Push(h.Cached(h.Index(p), p))
+	if m.Pop() != p {
+		t.Error("the magazine returns another block")
+	}
+	s.Remember(m, 3)
+	if !s.WasLast(p) || !s.Keep(h, p) || !s.Keeps(p) || s.Keep(h, p) {
+		t.Errorf("%p is not kept, or twice", p)
+	}
+	if q := s.TakeHot(3); q != p || s.TakeHot(3) != nil || s.Keeps(p) {
 		t.Errorf("%p is kept, and %p taken", p, q)
 	}
 	pool.Unseal(p)
@@ -252,13 +259,13 @@ func TestHotIsForgotten(t *testing.T) {
 	if v := table.freeWithoutShard(p); v != Freed { // as others do
 		t.Fatalf("free by nobody: %v", v)
 	}
-	if s.KeepAgain(p) {
+	if s.Keep(h, p) {
 		t.Error("a block that is on its pool's remote list is kept")
 	}
 	if err := table.Trim(); err != nil {
 		t.Fatal(err)
 	}
-	if s.WasHot(p) {
+	if s.WasLast(p) {
 		t.Errorf("%p is known to a shard that was drained", p)
 	}
 	if err := table.Close(); err != nil {

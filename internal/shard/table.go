@@ -744,15 +744,12 @@ func (t *Table) shed(s *Shard) {
 	t.nfree.Add(maxEmpties / 2)
 }
 
-// Trip finishes a free whose Unload has tripped: it keeps the freed block i of the pool h,
-// p, and does what is left to do for the one before. The caller has entered the shard, hp
-// being its heap if it is one; Trip leaves it.
+// Trip finishes a free of block i whose push has tripped. The caller has entered the shard,
+// hp being its heap if it is one; Trip leaves it.
 //
 //go:nosplit
-func (t *Table) Trip(hp *Heap, s *Shard, h *pool.Header, i uint32, p unsafe.Pointer, token int) {
-	before, at := s.hot.pool, s.hot.Index()
-	s.Keep(h, h.Cached(i, p), p)
-	gaveUp := t.trip(s, before, at)
+func (t *Table) Trip(hp *Heap, s *Shard, h *pool.Header, i uint32, token int) {
+	gaveUp := t.trip(s, h, i)
 	t.exit(hp, s, token)
 	if gaveUp {
 		t.afterGiveUp()
