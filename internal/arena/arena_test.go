@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -259,44 +260,120 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Where the fullest arenas have their free units scattered, the holes of the
-// emptiest ones are found before an arena is mapped; and wherever a hole is, it is
-// found before a limit is reported.
-func TestFindsHoles(t *testing.T) {
-	const arenas = 3 * findTries
-	for _, c := range []struct {
-		name    string
-		limit   uint64
-		scatter func(arena int) int // frees every so many-th unit
-	}{
-		{"the emptiest", 0, func(int) int { return 2 }},
-		{"in the middle", arenas * DefaultBytes, func(i int) int { return 2 + i%2*4 }},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := newSet(t, DefaultBytes, c.limit)
-			var all [arenas][]*pool.Header
-			for i := range all {
-				for range s.Usable() {
-					h, _, err := s.TakeRun(1, 1)
-					if err != nil {
-						t.Fatal(err)
-					}
-					all[i] = append(all[i], h)
+// Several units come from the arena whose longest row of free units is the
+// shortest that will do, and in it from the shortest row that will do; one unit
+// from the fullest arena. No row is overlooked, so none is needed from the system.
+func TestShortestRowThatWillDo(t *testing.T) {
+	for _, arenaBytes := range []int{1 << 20, 4 << 20} {
+		s := newSet(t, arenaBytes, 0)
+		// Arenas with free rows of these lengths, in this order, some units in use
+		// between them.
+		layouts := [][]int{{9, 3, 12}, {1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2}, {5, 8, 7}, {20}}
+		starts := make([][]*pool.Header, len(layouts))
+		for i, rows := range layouts {
+			used := 0
+			for _, n := range rows {
+				h, _, err := s.TakeRun(n, 1)
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
-			for i, runs := range all {
-				for j, h := range runs {
-					if i == arenas/2 && (j < 12 || c.limit == 0 && j%2 == 0) || i != arenas/2 && j%c.scatter(i) == 0 {
-						s.PutNumber(h.Number())
-					}
+				starts[i] = append(starts[i], h)
+				if _, _, err = s.TakeRun(1, 1); err != nil {
+					t.Fatal(err)
 				}
+				used += n + 1
 			}
-			if _, _, err := s.TakeRun(10, 1); err != nil {
+			if _, _, err := s.TakeRun(s.Usable()-used, 1); err != nil {
 				t.Fatal(err)
 			}
-			if n := s.Counts.Mapped.Load(); n != arenas {
-				t.Errorf("%d arenas were mapped, %d have room", n, arenas)
+		}
+		for _, row := range slices.Concat(starts...) {
+			s.PutNumber(row.Number())
+		}
+		for _, c := range []struct{ units, arena, row int }{
+			{7, 2, 2},  // 7 of {5, 8, 7}: its longest row is the shortest of 7 and more
+			{10, 0, 2}, // 10 of {9, 3, 12}
+			{2, 1, 1},  // 2 of {1, 2, …}
+		} {
+			h, _, err := s.TakeRun(c.units, 1)
+			if err != nil {
+				t.Fatal(err)
 			}
-		})
+			if want := starts[c.arena][c.row].Start(); h.Start() != want {
+				t.Errorf("arenas of %d bytes: %d units are at %p, want %p, row %d of arena %d", arenaBytes, c.units, h.Start(), want, c.row, c.arena)
+			}
+		}
+		if err := s.Check(); err != nil {
+			t.Error(err)
+		}
+		if n := s.Counts.Mapped.Load(); int(n) != len(layouts) {
+			t.Errorf("%d arenas were mapped, want %d", n, len(layouts))
+		}
+	}
+}
+
+// Pools and runs that grow to the same sum again and again, and shrink by random
+// ones, take no more arenas in later cycles than in the second. As when a server's
+// load comes and goes, most pools of one unit stay, for a block that is left in each,
+// scattered; most stretches of several units go.
+func TestScatteredUnitsAreUsed(t *testing.T) {
+	s := newSet(t, DefaultBytes, 0)
+	r := rand.New(rand.NewPCG(1, 2))
+	type population struct {
+		least, most int // units
+		units       int
+		length      func() int
+		live        []*pool.Header
+	}
+	pools := &population{least: 4000, most: 6000, length: func() int { return 1 }}
+	runs := &population{least: 350, most: 3500, length: func() int { return 2 + r.IntN(24) }}
+	take := func(n int) *pool.Header {
+		h, _, err := s.TakeRun(n, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	grow := func(p *population) {
+		n := p.length()
+		p.live, p.units = append(p.live, take(n)), p.units+n
+		s.PutNumber(take(3 + r.IntN(30)).Number()) // one that lives shortly
+	}
+	shrink := func(p *population) {
+		i, last := r.IntN(len(p.live)), len(p.live)-1
+		h := p.live[i]
+		p.live[i] = p.live[last]
+		p.live, p.units = p.live[:last], p.units-h.Units()
+		s.PutNumber(h.Number())
+	}
+	both := []*population{pools, runs}
+	toward := func(to func(p *population) int, step func(p *population)) {
+		begin := [2]int{pools.units, runs.units}
+		for i := range 100 {
+			for k, p := range both {
+				want := begin[k] + (to(p)-begin[k])*(i+1)/100
+				for (want-p.units)*(to(p)-begin[k]) > 0 {
+					step(p)
+				}
+			}
+		}
+	}
+	var arenas []int
+	for range 20 {
+		toward(func(p *population) int { return p.most }, grow)
+		for range 100 {
+			for _, p := range both {
+				for range len(p.live) / 50 {
+					shrink(p)
+					grow(p)
+				}
+			}
+		}
+		arenas = append(arenas, s.arenas)
+		toward(func(p *population) int { return p.least }, shrink)
+	}
+	t.Logf("arenas at the peak of each cycle: %v", arenas)
+	if most := slices.Max(arenas); most > arenas[1]+arenas[1]/25 {
+		t.Errorf("%d arenas in the second cycle, then as many as %d: %v", arenas[1], most, arenas)
 	}
 }

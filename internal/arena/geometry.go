@@ -139,28 +139,35 @@ func (b bitmap) count(n int) (set int) {
 	return set
 }
 
-// findRun returns the first of n free units in a row, or -1.
-func (g *Geometry) findRun(a *Header, n int) int {
-	free := freeBits(a)
-	for i := 0; i < g.Units; {
-		w := *free.word(i / 64) >> (i % 64)
-		if w == 0 {
-			i = i&^63 + 64
-			continue
+// next returns the first unit from i on, below n, whose bit is set, or clear if
+// flip is ^0; or n.
+func (b bitmap) next(i, n int, flip uint64) int {
+	for ; i < n; i = i&^63 + 64 {
+		if w := (*b.word(i / 64) ^ flip) >> (i % 64); w != 0 {
+			return min(i+bits.TrailingZeros64(w), n)
 		}
-		i += bits.TrailingZeros64(w)
-		end := i
-		for end < g.Units && end-i < n {
-			ones := bits.TrailingZeros64(^(*free.word(end / 64) >> (end % 64)))
-			if ones == 0 {
-				break
-			}
-			end = min(end+ones, end&^63+64)
-		}
-		if end-i >= n {
-			return i
-		}
-		i = end + 1
 	}
-	return -1
+	return n
+}
+
+// fit returns the first unit of the shortest row of free units that has n, or -1,
+// and the longest row that is left when they are taken.
+func (g *Geometry) fit(a *Header, n int) (unit int, left uint32) {
+	free := freeBits(a)
+	unit = -1
+	best, longest := 0, 0
+	for i := g.HeaderUnits; ; {
+		from := free.next(i, g.Units, 0)
+		i = free.next(from, g.Units, ^uint64(0))
+		row := i - from
+		switch {
+		case row == 0:
+			return unit, uint32(max(longest, best-n))
+		case row >= n && (unit < 0 || row < best):
+			longest = max(longest, best)
+			unit, best = from, row
+		default:
+			longest = max(longest, row)
+		}
+	}
 }
