@@ -2,6 +2,7 @@ package proc
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/pyarena/pyarena/benchmarks/internal/offheap"
@@ -13,11 +14,14 @@ func TestReadSeesMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := Read()
+	before, apart := Read(), NoReserve()
 	for i := 0; i < size; i += 4096 {
 		b[i] = 1
 	}
 	after := Read()
+	if grown := int64(NoReserve() - apart); grown < size || grown > size+size/8 {
+		t.Errorf("%d bytes more are resident of osmem's after %d were touched", grown, size)
+	}
 	if grown := int64(after.Resident - before.Resident); grown < size/2 {
 		t.Errorf("%d bytes more are resident after %d were touched", grown, size)
 	}
@@ -40,6 +44,30 @@ func TestParseStatm(t *testing.T) {
 	} {
 		if virtual, resident := parseStatm([]byte(text)); virtual != want[0] || resident != want[1] {
 			t.Errorf("%q: %d virtual and %d resident, want %d", text, virtual, resident, want)
+		}
+	}
+}
+
+func TestParseSmaps(t *testing.T) {
+	const smaps = `377a6bc00000-377a6e800000 rw-p 00000000 00:00 0
+Size:              45056 kB
+Rss:                1600 kB
+Pss:                1600 kB
+VmFlags: rd wr mr mw me ac
+7f1e2a000000-7f1e2a018000 rw-p 00000000 00:00 0                          [anon: nr]
+Size:                 96 kB
+Rss:                  76 kB
+VmFlags: rd wr mr mw me nr
+7f1e2a018000-7f1e3a000000 ---p 00000000 00:00 0
+Rss:                   0 kB
+VmFlags: mr mw me nr
+7f1e48000000-7f1e48021000 rw-p 00000000 00:00 0
+Rss:                   4 kB
+VmFlags: rd wr mr mw me nr
+`
+	for text, want := range map[string]uint64{smaps: 80 << 10, "": 0, "VmFlags: nr\n\nRss: 4 kB": 0} {
+		if got := noReserve(strings.NewReader(text)); got != want {
+			t.Errorf("%d, want %d, of\n%s", got, want, text)
 		}
 	}
 }

@@ -1,9 +1,13 @@
 package proc
 
 import (
+	"bufio"
 	"bytes"
+	"io"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // PeakResident returns the most memory that was resident since the process began,
@@ -26,6 +30,32 @@ func status(field string) uint64 {
 		}
 	}
 	return 0
+}
+
+// NoReserve returns what is resident of mappings that are not counted against the
+// system's limit (MAP_NORESERVE): osmem's, and some KiB of the C library's. The
+// Go runtime maps nothing that way, so this tells the two apart.
+func NoReserve() uint64 {
+	f, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	return noReserve(f)
+}
+
+// noReserve reads the mappings: of each an address, figures in kB, and flags.
+func noReserve(smaps io.Reader) (sum uint64) {
+	var resident uint64
+	for in := bufio.NewScanner(smaps); in.Scan(); {
+		switch fields := strings.Fields(in.Text()); {
+		case len(fields) == 3 && fields[0] == "Rss:":
+			resident, _ = strconv.ParseUint(fields[1], 10, 64)
+		case len(fields) > 0 && fields[0] == "VmFlags:" && slices.Contains(fields, "nr"):
+			sum += resident * 1024
+		}
+	}
+	return sum
 }
 
 // CPU returns the name of the processor.

@@ -27,6 +27,8 @@ type Sample struct {
 	Tables   uint64        `json:"tables"`   // pymalloc's
 	InUse    uint64        `json:"in_use"`   // of live blocks
 	Live     uint64        `json:"live_blocks"`
+
+	Pymalloc uint64 `json:"pymalloc,omitempty"` // of Resident: that pymalloc has from the system; only when all is freed
 }
 
 func (s Sample) String() string {
@@ -110,19 +112,19 @@ func newReport(c Config, cycles int) *Report {
 
 func (r *Report) add(s Sample) { r.Samples = append(r.Samples, s) }
 
-// Growth returns how much more is resident at the end than at the begin, in
-// percent, and how much of it is accounted for by growth of what the Go runtime
-// has beyond its objects: its tables, and holes in its heap. Both are 0 where the
-// system does not tell.
-func (r *Report) Growth() (all, runtimes float64) {
+// Growth returns how much more is resident at the end than at the begin, how much
+// of it is what pymalloc has from the system, and how much objects on the Go heap,
+// all in percent of what was resident at the begin. The rest is the Go runtime's
+// own. All are 0 where the system does not tell.
+func (r *Report) Growth() (all, pymalloc, objects float64) {
 	if r.Begin.Resident == 0 || r.End.Resident == 0 {
-		return 0, 0
+		return 0, 0, 0
 	}
-	more := func(figure func(s Sample) uint64) float64 {
-		return 100 * (float64(figure(r.End)) - float64(figure(r.Begin))) / float64(r.Begin.Resident)
+	more := func(begin, end uint64) float64 {
+		return 100 * (float64(end) - float64(begin)) / float64(r.Begin.Resident)
 	}
-	all = more(func(s Sample) uint64 { return s.Resident })
-	return all, max(0, more(func(s Sample) uint64 { return s.Go - s.Objects }))
+	b, e := r.Begin, r.End
+	return more(b.Resident, e.Resident), more(b.Pymalloc, e.Pymalloc), more(b.Objects, e.Objects)
 }
 
 // WriteJSON writes the report for machines.
@@ -157,17 +159,18 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	fmt.Fprintf(out, "| bytes of the blocks made | %s |\n", humanize.IBytes(c.Bytes))
 	fmt.Fprintf(out, "\n## Everything freed\n\n"+
 		"Nothing but time has passed, and `debug.FreeOSMemory` has been called. The begin is after a first cycle, which is not counted.\n\n"+
-		"| | resident | with files | Go runtime | objects of it | mapped for blocks | tables |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+		"| | resident | of it pymalloc's | objects on the Go heap | with files | Go runtime | mapped for blocks | tables |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, row := range []struct {
 		what string
 		s    Sample
 	}{{"begin", r.Begin}, {"end", r.End}} {
-		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", row.what,
-			resident(row.s.Resident), resident(row.s.RSS), humanize.IBytes(row.s.Go), humanize.IBytes(row.s.Objects), humanize.IBytes(row.s.Mapped), humanize.IBytes(row.s.Tables))
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", row.what, resident(row.s.Resident), resident(row.s.Pymalloc),
+			humanize.IBytes(row.s.Objects), resident(row.s.RSS), humanize.IBytes(row.s.Go), humanize.IBytes(row.s.Mapped), humanize.IBytes(row.s.Tables))
 	}
 	if r.Begin.Resident > 0 && r.End.Resident > 0 {
-		all, runtimes := r.Growth()
-		fmt.Fprintf(out, "\nResident memory: %+.1f %%, of which %.1f are the Go runtime's tables and holes; of the rest at most %.1f are accepted.\n", all, runtimes, r.Accepted)
+		all, pymalloc, objects := r.Growth()
+		fmt.Fprintf(out, "\nResident memory: %+.1f %%. Of that pymalloc has %+.1f, and objects on the Go heap %+.1f: together at most %.1f are accepted. The rest, %+.1f, is the Go runtime's own.\n",
+			all, pymalloc, objects, r.Accepted, all-pymalloc-objects)
 	}
 	fmt.Fprintf(out, "\n## At the end of each phase\n\n| cycle | phase | live blocks | of bytes | mapped | resident |\n| ---: | --- | ---: | ---: | ---: | ---: |\n")
 	for _, p := range r.Phases {

@@ -282,6 +282,7 @@ func (r *run) settle(ctx context.Context, what string) (s Sample) {
 		debug.FreeOSMemory()
 	}
 	s = r.sample(what)
+	s.Pymalloc = proc.NoReserve()
 	r.report.add(s)
 	r.Step(what, fmt.Sprintf("%v, %v after everything was freed", s, waited.Round(tick)))
 	r.check()
@@ -297,8 +298,8 @@ func (r *run) judge() {
 	if end.Mapped != 0 {
 		r.fail(fmt.Errorf("%s are still mapped %v after everything was freed", humanize.IBytes(end.Mapped), settleTime))
 	}
-	if all, runtimes := r.report.Growth(); all-runtimes > r.Config.Growth {
-		r.fail(fmt.Errorf("%s are resident at the end, %s at the begin: %.1f %% more, of which %.1f are the Go runtime's, and of the rest at most %.1f accepted",
-			humanize.IBytes(end.Resident), humanize.IBytes(begin.Resident), all, runtimes, r.Config.Growth))
+	if all, pymalloc, objects := r.report.Growth(); pymalloc+objects > r.Config.Growth {
+		r.fail(fmt.Errorf("%s are resident at the end, %s at the begin: %.1f %% more, of which %.1f are pymalloc's and %.1f objects on the Go heap, of these at most %.1f accepted",
+			humanize.IBytes(end.Resident), humanize.IBytes(begin.Resident), all, pymalloc, objects, r.Config.Growth))
 	}
 }

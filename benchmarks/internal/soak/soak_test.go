@@ -14,6 +14,7 @@ import (
 	"unsafe"
 
 	"github.com/pyarena/pyarena/benchmarks/internal/report"
+	"github.com/pyarena/pyarena/osmem"
 	"github.com/pyarena/pyarena/pymalloc"
 )
 
@@ -69,7 +70,7 @@ func TestRun(t *testing.T) {
 	if r.Begin.Mapped != 0 || r.End.Mapped != 0 || r.End.Live != 0 {
 		t.Errorf("something is left: begin %+v, end %+v", r.Begin, r.End)
 	}
-	if runtime.GOOS == "linux" && (r.Begin.Resident == 0 || r.Begin.RSS < r.Begin.Resident) {
+	if runtime.GOOS == "linux" && (r.Begin.Resident == 0 || r.Begin.RSS < r.Begin.Resident || r.Begin.Pymalloc == 0 && !osmem.OnGoHeap || r.Begin.Pymalloc > r.Begin.Resident) {
 		t.Errorf("resident memory at the begin: %+v", r.Begin)
 	}
 	if n := len(r.Samples); n < 3 || r.Samples[0] != r.Begin || r.Samples[n-1] != r.End {
@@ -226,14 +227,14 @@ func TestJudge(t *testing.T) {
 		begin, end Sample
 		want       string
 	}{
-		{Sample{Resident: 1000}, Sample{Resident: 1050}, ""},
-		{Sample{Resident: 1000}, Sample{Resident: 900}, ""},
+		{Sample{Resident: 1000, Pymalloc: 100}, Sample{Resident: 1050, Pymalloc: 150}, ""},
+		{Sample{Resident: 1000, Pymalloc: 100}, Sample{Resident: 900, Pymalloc: 90}, ""},
 		{Sample{}, Sample{}, ""},
-		{Sample{Resident: 1000}, Sample{Resident: 1051}, "5.1 % more"},
+		{Sample{Resident: 1000, Pymalloc: 100}, Sample{Resident: 1060, Pymalloc: 151}, "6.0 % more, of which 5.1 are pymalloc's and 0.0"},
+		{Sample{Resident: 1000, Pymalloc: 100}, Sample{Resident: 900, Pymalloc: 151}, "5.1 are pymalloc's"},
+		{Sample{Resident: 1000, Objects: 100}, Sample{Resident: 1051, Objects: 151}, "5.1 objects on the Go heap"},
+		{Sample{Resident: 1000, Pymalloc: 100, Objects: 100}, Sample{Resident: 1060, Pymalloc: 126, Objects: 125}, "2.6 are pymalloc's and 2.5 objects"},
 		{Sample{Resident: 1000, Go: 500}, Sample{Resident: 1300, Go: 800}, ""},
-		{Sample{Resident: 1000, Go: 800}, Sample{Resident: 1040, Go: 500}, ""},
-		{Sample{Resident: 1000, Go: 500}, Sample{Resident: 1351, Go: 800}, "35.1 % more"},
-		{Sample{Resident: 1000, Go: 500, Objects: 100}, Sample{Resident: 1300, Go: 800, Objects: 400}, "30.0 % more"},
 		{Sample{Resident: 1000}, Sample{Resident: 1000, Mapped: 1}, "still mapped"},
 	} {
 		r := &run{Config: Config{Growth: 5}, report: &Report{Begin: c.begin, End: c.end}}
@@ -256,9 +257,9 @@ func TestRunStopsWhenInterrupted(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	begin := Sample{Resident: 10 << 20, RSS: 20 << 20, Go: 8 << 20, Tables: 1 << 20}
+	begin := Sample{Resident: 10 << 20, RSS: 20 << 20, Go: 8 << 20, Tables: 1 << 20, Pymalloc: 300 << 10}
 	full := Sample{At: time.Minute, Phase: "churn", Resident: 300 << 20, Mapped: 280 << 20, InUse: 256 << 20, Live: 1_000_000}
-	end := Sample{At: 2 * time.Minute, Phase: "end", Resident: 10<<20 + 1<<19, RSS: 20 << 20}
+	end := Sample{At: 2 * time.Minute, Phase: "end", Resident: 10<<20 + 1<<19, RSS: 20 << 20, Pymalloc: 400 << 10}
 	r := &Report{
 		Go: "go1.99", For: 2 * time.Minute, Cycles: 1, LiveBytes: 256 << 20, Accepted: 5, Checks: 1234,
 		Begin: begin, End: end, Samples: []Sample{begin, full, end}, Phases: []Phase{{1, "churn", full}},
@@ -272,8 +273,8 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"Nothing went wrong: 1,234 checks", "| begin | 10 MiB | 20 MiB | 8.0 MiB | 0 B | 0 B | 1.0 MiB |",
-		"+5.0 %", "| 1 | churn | 1,000,000 | 256 MiB | 280 MiB | 300 MiB |", "](memory.svg)",
+		"Nothing went wrong: 1,234 checks", "| begin | 10 MiB | 300 KiB | 0 B | 20 MiB | 8.0 MiB | 0 B | 1.0 MiB |",
+		"Resident memory: +5.0 %. Of that pymalloc has +1.0, and objects on the Go heap +0.0: together at most 5.0 are accepted. The rest, +4.0, is", "| 1 | churn | 1,000,000 | 256 MiB | 280 MiB | 300 MiB |", "](memory.svg)",
 	} {
 		if !strings.Contains(string(md), want) {
 			t.Errorf("%q is not in\n%s", want, md)
