@@ -154,18 +154,10 @@ func (a *Allocator) allocSlow(call string, hp *shard.Heap, size, align int) (p u
 // maxSize bounds requests so that no rounding overflows.
 const maxSize = 1<<min(47, 8*unsafe.Sizeof(uintptr(0))-1) - 1<<27
 
-// allocLarge serves requests that have no size class. At the limit, or where the
-// system refuses, it gives back what is idle and tries again.
+// allocLarge serves requests that have no size class.
 func allocLarge(t *shard.Table, size, align int) (p unsafe.Pointer, clean bool, err error) {
 	if size > maxSize || align > maxSize {
 		return nil, false, errTooLarge
 	}
-	p, clean, err = t.Large.Alloc(size, align)
-	if err != nil && err != arena.ErrClosed {
-		if e := t.Trim(); e == arena.ErrClosed {
-			return nil, false, e
-		}
-		p, clean, err = t.Large.Alloc(size, align)
-	}
-	return p, clean, err
+	return t.AllocLarge(size, align)
 }

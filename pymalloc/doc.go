@@ -74,11 +74,11 @@
 //     pool's bitmap; its remote list; the next pool; the shard's inbox; the
 //     shared usedpools; an empty pool of the shard; a shared one. A pool that has
 //     nothing left is full: it stays the shard's, and is in no list.
-//  6. Else Table.provide, not pinned: a pool from the fullest arena that has the
-//     units in a row, or from a new one. Arenas stand in a list for each number
-//     of free units, so the fullest is found without a search. Where the system
-//     refuses, or LimitBytes is reached, all that is idle is given back first, and
-//     it is tried once more.
+//  6. Else Table.provide, not pinned: a pool of one unit from the fullest arena, of
+//     several from the one whose longest free row is the shortest that will do; or
+//     from a new one. Arenas stand in lists by both, so none is searched. Where the
+//     system refuses, or LimitBytes is reached, all that is idle is given back, if
+//     anything may have been freed since the last time, and it is tried once more.
 //
 // # The path of a free
 //

@@ -117,6 +117,7 @@ type Set struct {
 	byFree  index     // arenas by their number of free units
 	byRow   index     // the same, by the longest row of those
 	arenas  int       // in the map
+	used    int       // units of pools and runs
 	refused []Retired // their unmapping was refused; their pages are dropped
 	retired int       // on their way from Retire through Unmap
 	ticks   uint32
@@ -217,6 +218,7 @@ func (s *Set) take(n int) (*pool.Header, bool, error) {
 	unit, a.row = s.fit(a, n)
 	clean := s.mark(a, unit, n)
 	a.nfree -= uint32(n)
+	s.used += n
 	s.link(a)
 	return s.place(a, unit, n, clean), clean, nil
 }
@@ -298,6 +300,7 @@ func (s *Set) put(h *pool.Header) {
 		s.headerOf(base, i).Unplace()
 	}
 	a.nfree += uint32(n)
+	s.used -= n
 	_, a.row = s.fit(a, s.Units)
 	if int(a.nfree) == s.Usable() {
 		a.since = s.ticks
@@ -466,6 +469,14 @@ func (s *Set) HasFree() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.byFree.lists[s.Usable()].head != nil || len(s.refused) != 0
+}
+
+// UsedUnits returns the number of units that are handed out, in pools, empty ones
+// too, and runs.
+func (s *Set) UsedUnits() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used
 }
 
 // Close takes all arenas, live blocks or not, out of the map and returns them

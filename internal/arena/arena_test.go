@@ -175,8 +175,8 @@ func TestModel(t *testing.T) {
 			for _, n := range used {
 				free += s.Usable() - n
 			}
-			if c.FreeUnits != free || c.Arenas != len(used) {
-				t.Errorf("census %+v; the model has %d arenas, %d free units", c, len(used), free)
+			if c.FreeUnits != free || c.Arenas != len(used) || s.UsedUnits() != len(taken) {
+				t.Errorf("census %+v, %d units in use; the model has %d arenas, %d free units, %d in use", c, s.UsedUnits(), len(used), free, len(taken))
 			}
 		})
 	}

@@ -17,7 +17,7 @@
 //	Refill      the pool's remote list; the next pool of the list; pools from
 //	            the inbox; the shared usedpools[class]; the shard's empty pools;
 //	            the shared freepools                             (pinned)
-//	Provide     a pool from the fullest arena, or from a new one (not pinned)
+//	Provide     a pool from an arena that has room, or from a new one (not pinned)
 //
 // # Where a block goes
 //

@@ -83,6 +83,7 @@ type Table struct {
 	nfree  atomic.Int32           // how many, about
 
 	armed    atomic.Bool // the janitor is to come
+	reclaims reclaims    // at the limit
 	trimming sync.Mutex  // one drain, trim or close at a time; nobody else unmaps arenas
 	mu       sync.Mutex  // guards heaps, and the filling of slots
 	heaps    map[*Heap]struct{}
@@ -338,7 +339,7 @@ func (t *Table) fillSlot(to *atomic.Pointer[Shard], slot *Slot) error {
 // Alloc is the slow path of malloc: it returns a block of class c for the heap,
 // or for the P's shard if hp is nil, and whether the block is known to be zero.
 func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error) {
-	reclaimed := false
+	seen, reclaimed := t.reclaims.seen(), false
 	for {
 		s, token, err := t.enter(hp)
 		if err != nil {
@@ -359,6 +360,7 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 		if p != nil {
 			pool.Unseal(p)
 			t.exit(hp, s, token)
+			t.reclaims.found(reclaimed)
 			return p, zero, nil
 		}
 		found := foundBlock
@@ -373,17 +375,30 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 		if found == foundNothing {
 			p, zero, err := t.provide(hp, c)
 			if err == nil {
+				t.reclaims.found(reclaimed)
 				return p, zero, nil
 			}
-			if reclaimed || err == arena.ErrClosed {
+			// The limit is reached, or the system refuses.
+			if reclaimed || err == arena.ErrClosed || !t.reclaim(seen) {
 				return nil, false, err
 			}
-			// The limit is reached, or the system refuses: give back what is idle.
-			// Memory that it does not take back is there to be used.
 			reclaimed = true
-			_ = t.Trim()
 		}
 	}
+}
+
+// AllocLarge returns a block for a request that has no size class, and whether it
+// is known to be zero.
+func (t *Table) AllocLarge(size, align int) (p unsafe.Pointer, zero bool, err error) {
+	seen := t.reclaims.seen()
+	p, zero, err = t.Large.Alloc(size, align)
+	if err == nil || err == arena.ErrClosed || !t.reclaim(seen) {
+		return p, zero, err
+	}
+	if p, zero, err = t.Large.Alloc(size, align); err == nil {
+		t.reclaims.found(true)
+	}
+	return p, zero, err
 }
 
 // BrokenError says that a free block was written to after it was freed.
@@ -616,7 +631,7 @@ func (t *Table) freeWithoutShard(p unsafe.Pointer) Verdict {
 		verdict = t.freeLarge(e, p)
 	}
 	if verdict == Freed {
-		t.arm()
+		t.afterGiveUp()
 	}
 	return verdict
 }
@@ -761,6 +776,7 @@ func (t *Table) Trip(hp *Heap, s *Shard, h *pool.Header, i uint32, token int) {
 func (t *Table) afterGiveUp() {
 	t.limitFreepools()
 	t.arm()
+	t.reclaims.stir()
 }
 
 // limitFreepools returns pools to the arenas if many are in the freepools.

@@ -32,6 +32,11 @@ type visit struct {
 func (t *Table) Trim() error {
 	t.trimming.Lock()
 	defer t.trimming.Unlock()
+	return t.trim()
+}
+
+// trim is Trim for who holds the lock.
+func (t *Table) trim() error {
 	if t.closed.Load() {
 		return arena.ErrClosed
 	}
