@@ -31,9 +31,10 @@
 // there are lists by the longest row of free units too: several units come from
 // the arena whose longest row is the shortest that will do. In an arena all come
 // from the shortest row that will do. What survives at random scatters free units
-// all the same; taken from the fullest arena, several units found no room there as
-// time went on, and a server of 280 MiB that grows and shrinks had 560 MiB mapped
-// after twenty times, where it has 420 this way and no more than after the first.
+// all the same; taken from the fullest arena, several units found room less and less:
+// a server whose live blocks grow to 280 MiB and shrink to a tenth, by random ones,
+// had 560 MiB mapped after twenty times, and has 360 this way, after two or twenty
+// (`go run -C benchmarks . soak -for 4m -cycle 12s`).
 //
 // # States of an arena
 //

@@ -377,3 +377,33 @@ func TestScatteredUnitsAreUsed(t *testing.T) {
 		t.Errorf("%d arenas in the second cycle, then as many as %d: %v", arenas[1], most, arenas)
 	}
 }
+
+// Arenas that come and go have the numbers of those before: the tables of the
+// process grow with the most arenas at once, of each size, and no further.
+func TestNumbersAreReused(t *testing.T) {
+	var next uint32
+	var tables uint64
+	for round := range 5 {
+		for _, arenaBytes := range []int{256 << 10, 1 << 20, 8 << 20} {
+			g, err := NewGeometry(arenaBytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := NewSet(g, 1<<24-1, &Budget{})
+			for range 100 - 10*round {
+				if _, _, err := s.TakeRun(s.Usable(), 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Unmap(s.Close(), round%2 == 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round == 0 {
+			next, tables = numbers.next, TableBytes()
+		}
+		if numbers.next != next || TableBytes() != tables {
+			t.Fatalf("round %d: %d groups of numbers and tables of %d bytes, %d and %d after the first, which had the most arenas", round, numbers.next, TableBytes(), next, tables)
+		}
+	}
+}
