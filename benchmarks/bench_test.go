@@ -516,3 +516,68 @@ func stopTheWorld(b *testing.B, load func(stop *atomic.Bool)) {
 		b.ReportMetric(float64(t)/1e3, q.name)
 	}
 }
+
+// Limit is a request at a limit of 64 MiB. load=refused: one that is refused, again
+// and again. load=evict: one of 16 to 32,783 bytes, mostly small, by one of two
+// goroutines, that frees random blocks of its own until there is room.
+func BenchmarkLimit(b *testing.B) {
+	full := func(b *testing.B, size func() int) (a *pymalloc.Allocator, live []unsafe.Pointer) {
+		a, err := pymalloc.NewAllocator(pymalloc.Options{LimitBytes: 64 << 20})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() {
+			if err := a.Close(); err != nil {
+				b.Error(err)
+			}
+		})
+		for {
+			p, err := a.UnsafeMalloc(size())
+			if err != nil {
+				return a, live
+			}
+			live = append(live, p)
+		}
+	}
+	b.Run("impl=pymalloc/load=refused", func(b *testing.B) {
+		a, _ := full(b, func() int { return 64 })
+		for b.Loop() {
+			if p, err := a.UnsafeMalloc(4096); err == nil {
+				b.Fatalf("%p was not refused", p)
+			}
+		}
+	})
+	b.Run("impl=pymalloc/load=evict", func(b *testing.B) {
+		x := xorshift(1)
+		a, live := full(b, func() int { return mostlySmall(&x) })
+		frees := new(atomic.Int64)
+		work := func(x xorshift, live []unsafe.Pointer, n int) {
+			for range n {
+				size := mostlySmall(&x)
+				p, err := a.UnsafeMalloc(size)
+				for ; err != nil && len(live) > 0; p, err = a.UnsafeMalloc(size) {
+					i, last := x.below(len(live)), len(live)-1
+					_ = a.UnsafeFree(live[i])
+					live[i] = live[last]
+					live = live[:last]
+					frees.Add(1)
+				}
+				live = append(live, p)
+			}
+		}
+		half := len(live) / 2
+		b.ResetTimer()
+		var all sync.WaitGroup
+		all.Go(func() { work(1, live[:half:half], b.N/2) })
+		all.Go(func() { work(2, live[half:], b.N-b.N/2) })
+		all.Wait()
+		b.ReportMetric(float64(frees.Load())/float64(b.N), "frees/op")
+	})
+}
+
+// mostlySmall draws a size of 16 to 32,783 bytes, one of eight powers of two as the
+// most, each as often.
+func mostlySmall(x *xorshift) int {
+	r := x.next()
+	return 16 + int(r&(32<<10-1)>>(r>>32%8))
+}

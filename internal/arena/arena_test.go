@@ -390,7 +390,7 @@ func TestNumbersAreReused(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := NewSet(g, 1<<24-1, &Budget{})
-			for range 100 - 10*round {
+			for range 20 - 2*round {
 				if _, _, err := s.TakeRun(s.Usable(), 1); err != nil {
 					t.Fatal(err)
 				}

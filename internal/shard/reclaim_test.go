@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/internal/grace"
 	"github.com/pyarena/pyarena/internal/sizeclass"
 )
 
@@ -63,12 +64,22 @@ func free(t *testing.T, table *Table, p unsafe.Pointer) {
 	}
 }
 
+// onOneShard skips a test of where blocks lie where shards are chosen by the address
+// of the stack: a goroutine may use two then, and leave most of a pool free.
+func onOneShard(t *testing.T) {
+	t.Helper()
+	if !grace.Pinned {
+		t.Skip("a goroutine may use two shards")
+	}
+}
+
 // tries returns how often a table has given back what was idle for a request.
 func (t *Table) tries() uint32 { return t.reclaims.tries.Load() / 2 }
 
 // Requests that are refused give back what is idle once, and again when something
 // was freed since.
 func TestRefusedAgain(t *testing.T) {
+	onOneShard(t)
 	table := atLimit(t, 4)
 	ps := fillUp(t, table, func() int { return 1000 })
 	refuse := func() {
@@ -136,7 +147,7 @@ func TestFreeUntilThereIsRoom(t *testing.T) {
 		if frees > 2*least+1 {
 			t.Errorf("%d bytes: room after %d frees, there was some after %d", want, frees, least)
 		}
-		if 10*tries > all {
+		if all > 1000 && 10*tries > all {
 			t.Errorf("%d bytes: %d tries in %d frees, %d if every request tries", want, tries, frees, all)
 		}
 	}
@@ -205,6 +216,7 @@ func TestFreeMappingsAndArenasAreFound(t *testing.T) {
 // What is freed on the fast path since a try, of a pool that the shard got by a
 // malloc, is found too.
 func TestFastFreesAreFound(t *testing.T) {
+	onOneShard(t)
 	table := atLimit(t, 1)
 	ps := fillUp(t, table, func() int { return 1000 })
 	for _, p := range ps[:4] { // of one pool: so many that it is somebody's again
@@ -246,6 +258,7 @@ func TestReclaimTogether(t *testing.T) {
 	for _, begunBefore := range []bool{true, false} {
 		table := atLimit(t, 1)
 		ps := fillUp(t, table, func() int { return 900 })
+		tries := table.tries()
 		r := &table.reclaims
 		r.enough.Store(maxStirs)
 		for _, p := range ps {
@@ -276,8 +289,8 @@ func TestReclaimTogether(t *testing.T) {
 		if err := <-got; err != nil {
 			t.Errorf("begun before %v: %v, and there is room", begunBefore, err)
 		}
-		if n := table.tries(); n != 2 {
-			t.Errorf("begun before %v: %d tries, want the first and the one that was waited for", begunBefore, n)
+		if n := table.tries(); n != tries+1 {
+			t.Errorf("begun before %v: %d tries, want the one that was waited for", begunBefore, n-tries)
 		}
 	}
 }
