@@ -2,7 +2,6 @@ package fuzz
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -15,8 +14,6 @@ import (
 
 	"github.com/pyarena/pyarena/pymalloc"
 )
-
-var racing = flag.Bool("history.racing", false, "let TestLinearizable free blocks that others may be freeing at the same moment: see README.md")
 
 // call is what one call of a recorded history was, and when: numbers of one clock,
 // that ticks at every call and return.
@@ -306,10 +303,7 @@ func TestLinearizable(t *testing.T) {
 	}
 	kinds := map[string]badFrees{"middle": noFrees}
 	if !underRace { // a free by a stale pointer is a data race of the program's own
-		kinds["late"] = lateFrees
-	}
-	if *racing {
-		kinds["racing"] = racingFrees
+		kinds["late"], kinds["racing"] = lateFrees, racingFrees
 	}
 	for name, kind := range kinds {
 		t.Run(name, func(t *testing.T) {

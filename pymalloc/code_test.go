@@ -80,9 +80,9 @@ func TestPinnedCode(t *testing.T) {
 		"shard.(*Table).freeRemote", "shard.(*Table).trip", "shard.(*Table).shed", "shard.sizeAt",
 		"shard.(*Shard).acquire", "shard.(*Shard).list", "shard.(*Shard).unlist", "shard.(*Shard).retire",
 		"shard.(*Shard).settle", "shard.(*Shard).TakeHard", "shard.(*Shard).FreeHard", "shard.(*Shard).take",
-		"pool.(*Header).PopZero", "pool.(*Header).PopRandom", "pool.(*Header).Lose", "pool.(*Header).Wipe", "pool.(*Header).Retire", "pool.(*Header).Refill", "pool.(*Header).unchain",
+		"pool.(*Header).PopZero", "pool.(*Header).PopRandom", "pool.(*Header).Lose", "pool.(*Header).Wipe", "pool.(*Header).Retire", "pool.(*Header).Refill", "pool.(*Header).Quieten", "pool.(*Header).unchain",
 		"pool.(*Header).Collect", "pool.(*Header).Fill", "pool.(*Header).Unpost", "pool.(*Header).Take",
-		"pool.(*Header).PushRemote", "pool.(*Header).StateOf", "pool.(*Header).Format", "pool.(*Header).Own",
+		"pool.(*Header).PushRemote", "pool.(*Header).StateOf", "pool.(*Header).StateInBits", "pool.(*Header).wipe", "pool.(*Header).Format", "pool.(*Header).Own",
 		"tagstack.(*Stack).Push", "tagstack.(*Stack).Pop", "tagstack.(*Stack).TakeAll",
 	} {
 		text, ok := funcs[name]

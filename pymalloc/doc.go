@@ -197,12 +197,12 @@
 //     systems where the Go heap may grow into those addresses they are kept; see
 //     [KeepAddresses].
 //   - GOMEMLIMIT and the heap profile do not see this memory; Stats does.
-//   - Two goroutines that free one block at the same moment may both succeed. The
-//     block is not handed out twice for it, except when one of the frees comes
-//     after the block was handed out again, or while it is: no allocator can tell
-//     that. A later malloc may say ErrCorrupted, for the block's link is gone; and
-//     where neither of the two is the pool's owner the block is counted twice, so
-//     that its pool may be taken for empty while one block of it is in use.
+//   - Of goroutines that free one block at the same moment one succeeds, and the
+//     others get ErrDoubleFree. Only where one of them is the pool's owner may two
+//     succeed within some nanoseconds: then a later malloc may say ErrCorrupted, for
+//     the block's link is gone, and blocks linked behind it may be lost. The block is
+//     not handed out twice for it, except when one of the frees comes after the block
+//     was handed out again, or while it is: no allocator can tell that.
 //   - A write to a freed block, or beyond the end of one, goes unnoticed mostly; it
 //     never misleads the allocator. [Options.Hardened] notices more.
 //   - Close gives back live blocks too.

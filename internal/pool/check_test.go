@@ -18,7 +18,7 @@ func TestCheck(t *testing.T) {
 		for _, p := range all[:40] {
 			push(t, h, p, pool.Pushed)
 		}
-		if ok, broken := h.Refill(); !ok || broken != nil {
+		if ok, broken := h.Refill(0); !ok || broken != nil {
 			t.Fatal(ok, broken)
 		}
 		for _, p := range all[50:53] {

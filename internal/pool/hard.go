@@ -123,12 +123,17 @@ func (h *Header) sealAll() {
 	}
 }
 
-// Wipe clears the usable bytes of the block at p, in use. It takes no slice of
-// it: that may panic.
+// Wipe clears the usable bytes of the block at p, in use.
 //
 //go:nosplit
-func (h *Header) Wipe(p unsafe.Pointer) {
-	left := h.size - uint32(h.Tail())
+func (h *Header) Wipe(p unsafe.Pointer) { h.wipe(p, 0) }
+
+// wipe clears a block's usable bytes from p on, which is off bytes into it. It takes
+// no slice of them: that may panic.
+//
+//go:nosplit
+func (h *Header) wipe(p unsafe.Pointer, off uint32) {
+	left := h.size - uint32(h.Tail()) - off
 	for ; left >= 64; left -= 64 {
 		*(*[64]byte)(p) = [64]byte{}
 		p = unsafe.Add(p, 64)

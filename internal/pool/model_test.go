@@ -60,7 +60,7 @@ func (m *model) pop() {
 	p, zero := m.h.PopZero()
 	if p == nil {
 		available := m.counts['u'] + m.counts['f'] + m.counts['c'] + m.counts['r']
-		ok, broken := m.h.Refill()
+		ok, broken := m.h.Refill(0)
 		if broken != nil || ok != (available > 0) {
 			m.Fatalf("Refill() = %v, %p with %d blocks to be had", ok, broken, available)
 		}
@@ -135,7 +135,7 @@ func (m *model) freeRemote(i int, mayAdopt bool) {
 	case m.post == pool.Want:
 		want = pool.Post
 	}
-	did, number, owner := m.h.PushRemote(m.block(i), other, mayAdopt)
+	did, number, owner := m.h.PushRemote(m.block(i), other, mayAdopt, false)
 	if did != want || number != m.h.Number() || owner != m.owner {
 		m.Fatalf("outcome %d, number %d, owner %d; want %d, %d, %d", did, number, owner, want, m.h.Number(), m.owner)
 	}
@@ -210,7 +210,7 @@ func (m *model) step(rng *rand.Rand) {
 
 func (m *model) retire() {
 	ok := m.counts['a'] == 0 && m.post != pool.Posted
-	if m.h.Retire() != ok {
+	if m.h.Retire(0) != ok {
 		m.Fatalf("retired wrongly with %d in use, post %d", m.counts['a'], m.post)
 	}
 	if !ok {
@@ -317,7 +317,7 @@ func TestModelFormat(t *testing.T) {
 				h.Push(h.Index(p))
 			}
 		}
-		if !h.Retire() {
+		if !h.Retire(0) {
 			t.Fatal("not retired")
 		}
 	}

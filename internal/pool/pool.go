@@ -19,6 +19,9 @@
 //	live = blocks - set bits
 //	     = blocks in use + length of the chain + length of the remote list
 //
+// The second line is a bound, not an equation, where a program frees a block twice
+// at the same moment: see "Double frees".
+//
 // # The ownership word
 //
 // One 64-bit atomic word holds who owns the pool and the blocks that others
@@ -39,7 +42,7 @@
 // Transitions of the owner, and who makes them:
 //
 //	Free      -> shard      who took the pool from an arena or a stack (store)
-//	shard     -> Free       the shard, when live = 0 and nothing is posted
+//	shard     -> Free       the shard, when no block is in use and nothing is posted
 //	shard     -> Shared     the shard's drain; then the pool is pushed on usedpools
 //	shard     -> Abandoned  the shard's drain, if the pool is full
 //	Shared    -> shard      who popped the pool from usedpools
@@ -64,6 +67,25 @@
 // Random data looks sealed with a probability of 2^-54, since the distance must
 // lie in the pool too; zeros and small integers never do. Malloc clears the eight
 // bytes. A block that a shard keeps for the next malloc is sealed too.
+//
+// # Double frees
+//
+// A free that comes after another finds the block's bit, or its seal. Of two at the
+// same moment by others than the owner one succeeds: a freer claims the block by a CAS
+// of its first word, from what is no seal to the sealed link, before it may push it.
+// The owner sets the bit, or keeps the block, without a look at the block, so it and
+// another may both succeed within some nanoseconds. Then the block is on the remote
+// list too, and its entry there is one too many:
+//
+//   - unchain sets the bit of a block whose seal is whole, whose bit is not set, and
+//     which the shard does not keep: nobody has such a block, for who hands one out
+//     clears its seal. It drops an entry whose bit is set, and one that is kept.
+//   - if the block was handed out meanwhile, or kept after it was pushed, its link is
+//     gone. That is reported as a write to a free block is, and the blocks linked
+//     behind it are lost.
+//   - lengths count the entry as well, so they do not tell that a pool is empty: it is
+//     given up when they add up, and every block has its bit set and is in no magazine,
+//     or has a seal and is not kept.
 //
 // # Hardened pools
 //
@@ -285,9 +307,12 @@ func unseal(w uint64, p unsafe.Pointer) (link uint32, whole bool) {
 	return uint32(w), uint32(w>>32)^uint32(w)^uint32(uintptr(p)) == secret
 }
 
-func seal(p unsafe.Pointer, link uint32) {
-	*(*uint64)(p) = (uint64(link^uint32(uintptr(p))^secret)<<32 | uint64(link)) ^ mask
+// sealed returns the word of the block at p with a link.
+func sealed(p unsafe.Pointer, link uint32) uint64 {
+	return (uint64(link^uint32(uintptr(p))^secret)<<32 | uint64(link)) ^ mask
 }
+
+func seal(p unsafe.Pointer, link uint32) { *(*uint64)(p) = sealed(p, link) }
 
 // --- reading ---
 
@@ -330,7 +355,8 @@ func (h *Header) PopZero() (p unsafe.Pointer, zero bool) {
 // Live returns the blocks that are not free in the owner's bitmap.
 func (h *Header) Live() uint32 { return load(&h.live) }
 
-// InUse returns the blocks in use: exactly, when nothing is under way.
+// InUse returns the blocks in use: exactly, when nothing is under way and no block
+// was freed twice at the same moment.
 func (h *Header) InUse() uint32 {
 	live, out := load(&h.live), load(&h.chainLen)+h.Word().Len()
 	return min(live-min(live, out), h.Blocks())
@@ -361,26 +387,39 @@ const (
 // StateOf returns the state of the block at p, an address in the pool. It looks
 // at the block, and so costs a cache miss. The answer is exact for who holds the
 // block, and for the owner.
+//
+//go:nosplit
 func (h *Header) StateOf(p unsafe.Pointer) State {
+	state := h.StateInBits(p)
+	if state == InUse && h.IsFreed(p) {
+		return Freed
+	}
+	return state
+}
+
+// StateInBits is StateOf as the bitmap has it: blocks that others have freed, and
+// one that the shard keeps, may be in use there.
+//
+//go:nosplit
+func (h *Header) StateInBits(p unsafe.Pointer) State {
 	i := h.Index(p)
-	if i >= h.Blocks() {
+	switch {
+	case i >= h.Blocks():
+		return Foreign
+	case h.IsInUse(i):
+		return InUse
+	case i >= h.carved:
 		return Foreign
 	}
-	if !h.IsInUse(i) {
-		if i >= h.carved {
-			return Foreign
-		}
-		return Freed
-	}
-	if h.IsFreed(p) {
-		return Freed
-	}
-	return InUse
+	return Freed
 }
 
 // IsFreed reports whether the block that begins at p has a whole seal.
-func (h *Header) IsFreed(p unsafe.Pointer) bool {
-	link, whole := unseal(*(*uint64)(p), p)
+func (h *Header) IsFreed(p unsafe.Pointer) bool { return h.isSeal(*(*uint64)(p), p) }
+
+// isSeal reports whether a word read from the block at p is a whole seal.
+func (h *Header) isSeal(w uint64, p unsafe.Pointer) bool {
+	link, whole := unseal(w, p)
 	return whole && h.inPool(link)
 }
 
@@ -471,12 +510,13 @@ func (h *Header) Own(shard uint32) {
 }
 
 // Retire ends the ownership of a pool without blocks in use. It reports false if
-// there are some, or if it must wait, for the pool is posted. Owner only.
+// there are some, or if it must wait, for the pool is posted. hot is the block that
+// the shard keeps, or 0. Owner only.
 //
 //go:nosplit
-func (h *Header) Retire() bool {
+func (h *Header) Retire(hot uintptr) bool {
 	w := Word(h.word.Load())
-	if w.Len()+h.chainLen != h.live || w.Post() == Posted ||
+	if w.Len()+h.chainLen < h.live || w.Post() == Posted || h.live != 0 && !h.allFreed(hot) ||
 		!h.word.CompareAndSwap(uint64(w), uint64(makeWord(Free, 0))) {
 		return false
 	}
@@ -484,22 +524,48 @@ func (h *Header) Retire() bool {
 		h.empty()
 		h.clean = false
 	}
+	h.chain = 0
+	store(&h.chainLen, 0)
 	return true
+}
+
+// allFreed reports whether the blocks whose bits are not set are all sealed, none
+// of them is hot, and they are all that count as live: a magazine has none. It reads
+// them in order, which costs much less than to follow links.
+//
+//go:nosplit
+func (h *Header) allFreed(hot uintptr) bool {
+	n := uint32(0)
+	for from := uint32(0); from < h.blocks; from += 64 {
+		for left := ^*h.bits(from); left != 0; left &= left - 1 {
+			i := from + uint32(bits.TrailingZeros64(left))
+			if i >= h.blocks {
+				break
+			}
+			p := unsafe.Add(unsafe.Pointer(h), h.start2+i*h.size2)
+			if !h.IsFreed(p) || uintptr(p) == hot {
+				return false
+			}
+			n++
+		}
+	}
+	return n == h.live
 }
 
 // Refill makes the current word of the bitmap one that has free blocks, and
 // reports whether there is one. It collects the remote list if need be, and
 // sets the bits of a bounded number of blocks of the chain. broken is a block
 // that was written to after it was freed, if there is one: it and those linked
-// after it are lost, they count as live for ever. Owner only.
+// after it are lost, they count as live for ever. hot is the block that the shard
+// keeps, or 0. Owner only.
 //
 //go:nosplit
-func (h *Header) Refill() (ok bool, broken unsafe.Pointer) {
+func (h *Header) Refill(hot uintptr) (ok bool, broken unsafe.Pointer) {
 	if h.live == h.blocks {
 		if h.chain == 0 && !h.Collect() {
 			return false, nil
 		}
-		broken = h.unchain(true)
+		broken = h.unchain(hot, true)
 	}
 	for i := uint32(0); i < h.blocks; i += 64 {
 		if *h.bits(i) != 0 {
@@ -510,30 +576,32 @@ func (h *Header) Refill() (ok bool, broken unsafe.Pointer) {
 	return false, broken
 }
 
-// chainStep is how many blocks of the chain one Refill sets the bits of.
+// chainStep is how many blocks of the chain one step sets the bits of.
 const chainStep = 32
 
 // Quieten collects the remote list of a pool that has blocks anyway, and sets
 // the bits of a bounded number of blocks, so that the owner's frees find the
-// pool quiet again. Owner only.
+// pool quiet again. hot is the block that the shard keeps, or 0. Owner only.
 //
 //go:nosplit
-func (h *Header) Quieten() {
+func (h *Header) Quieten(hot uintptr) {
 	if h.chain != 0 || h.Collect() {
-		h.unchain(false)
+		h.unchain(hot, false)
 	}
 }
 
-// unchain sets the bits of some blocks of the chain. It drops a chain that is
-// broken only if it may report it.
+// unchain sets the bits of some blocks of the chain, but of those that are free
+// already (see "Double frees"). It drops a chain that is broken only if it may report
+// it.
 //
 //go:nosplit
-func (h *Header) unchain(report bool) (broken unsafe.Pointer) {
+func (h *Header) unchain(hot uintptr, report bool) (broken unsafe.Pointer) {
 	for n := 0; n < chainStep && h.chain != 0; n++ {
 		p := unsafe.Add(unsafe.Pointer(h), h.chain)
-		link, whole := unseal(*(*uint64)(p), p)
+		word := *(*uint64)(p)
+		link, _ := unseal(word, p)
 		i := h.Index(p)
-		if !whole || !h.inPool(link) || h.chainLen == 0 {
+		if i >= h.blocks || !h.isSeal(word, p) || (link != 0) != (h.chainLen > 1) {
 			if !report {
 				return nil
 			}
@@ -545,7 +613,7 @@ func (h *Header) unchain(report bool) (broken unsafe.Pointer) {
 		h.chain = link
 		store(&h.chainLen, h.chainLen-1)
 		b := h.bits(i)
-		if bit := uint64(1) << (i & 63); *b&bit == 0 {
+		if bit := uint64(1) << (i & 63); *b&bit == 0 && uintptr(p) != hot {
 			store64(b, *b|bit)
 			store(&h.live, h.live-1)
 		}
@@ -686,6 +754,7 @@ type Outcome uint8
 // The outcomes of PushRemote.
 const (
 	Refused   Outcome = iota // not a pool with live blocks: nothing done
+	Double                   // the block is free already: nothing done
 	Mine                     // the caller owns the pool: nothing done
 	Pushed                   // done
 	Post                     // done; the caller must post the pool to its owner's inbox
@@ -695,22 +764,48 @@ const (
 
 // PushRemote frees the allocated block at p onto a pool that another owns. me
 // is the caller's shard, owner the one to post to. Only a caller with mayAdopt
-// becomes the owner of an abandoned pool; for another it becomes Shared.
+// becomes the owner of an abandoned pool; for another it becomes Shared. With wipe
+// the block is cleared.
 //
 //go:nosplit
-func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt bool) (did Outcome, number, owner uint32) {
+func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt, wipe bool) (did Outcome, number, owner uint32) {
 	d := h.distance(p)
 	number, adoptAt := h.number, uint32(h.adoptAt)
+	first := (*uint64)(p)
+	data := *first // the program's
+	is := data
+	if h.isSeal(data, p) {
+		return Double, number, h.Owner()
+	}
 	for {
 		w := Word(h.word.Load())
 		owner = w.Owner()
+		did = Pushed
 		switch {
 		case owner == me:
-			return Mine, number, owner
+			did = Mine
 		case owner == Free || owner == Run || owner == Inner || w.Len() == maxLen:
-			return Refused, number, owner
+			did = Refused
 		}
-		seal(p, w.head()) // published by the CAS
+		if did != Pushed {
+			if is != data { // the block was freed twice, and with the rest of its pool
+				atomic.CompareAndSwapUint64(first, is, data)
+				did = Pushed
+			}
+			return did, number, owner
+		}
+		// The first time this claims the block; the CAS of the word publishes the link.
+		link := sealed(p, w.head())
+		if !atomic.CompareAndSwapUint64(first, is, link) {
+			if is == data {
+				did = Double
+			} // else an entry too many has freed it, and it may be somebody's by now
+			return did, number, owner
+		}
+		if wipe && is == data {
+			h.wipe(unsafe.Add(p, 8), 8)
+		}
+		is = link
 		n := w.Len() + 1
 		if owner == Abandoned && n >= adoptAt {
 			// Somebody has to take the pool: this may be its last free.
@@ -728,7 +823,6 @@ func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt bool) (did Out
 			continue
 		}
 		post := w.Post()
-		did = Pushed
 		if post == Want {
 			post, did = Posted, Post
 		}

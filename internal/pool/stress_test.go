@@ -89,7 +89,7 @@ func (s *shard) alloc() *block {
 			b.holder = uint64(s.id)
 			return b
 		}
-		ok, broken := h.Refill()
+		ok, broken := h.Refill(0)
 		if broken != nil {
 			s.fail("a link at %p is broken", broken)
 		}
@@ -160,7 +160,7 @@ func (s *shard) free(b *block) {
 		return
 	}
 	s.remoteFrees.Add(1)
-	switch did, number, owner := h.PushRemote(p, s.id, true); did {
+	switch did, number, owner := h.PushRemote(p, s.id, true, false); did {
 	case pool.Pushed:
 	case pool.Post:
 		s.posted.Add(1)
@@ -183,7 +183,7 @@ func (s *shard) tidy() {
 	i := s.rng.IntN(len(s.used))
 	h := s.used[i]
 	switch {
-	case h.Retire():
+	case h.Retire(0):
 		s.retiredTimes.Add(1)
 		s.empty.push(h)
 	case s.rng.IntN(4) == 0 && h.Share():
@@ -270,7 +270,7 @@ func TestStress(t *testing.T) {
 			case pool.Shared:
 				h.Take(me)
 			}
-			if !h.Retire() {
+			if !h.Retire(0) {
 				t.Errorf("pool %d, of %d, post %d: not retired", h.Number(), h.Owner(), h.Word().Post())
 			}
 		}

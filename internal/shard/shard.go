@@ -51,6 +51,9 @@ const (
 	maxFreepools = 64
 	// stepsPinned bounds the pools that one pinned section looks at.
 	stepsPinned = 8
+	// blocksPinned bounds the blocks that one pinned section looks at, but for those of
+	// the last pool.
+	blocksPinned = 256
 )
 
 // Shard is a private heap, on cache lines of its own.
@@ -385,12 +388,20 @@ func (s *Shard) leaveFront(h *pool.Header) {
 	h.SetTrip(0)
 }
 
+// hotBlock returns the address of the block that is kept for TakeHot, or 0.
+func (s *Shard) hotBlock() uintptr {
+	if s.hot.class == noClass {
+		return 0
+	}
+	return uintptr(s.hot.Block())
+}
+
 // retire gives up a pool if it has no block in use, and reports whether. A pool
 // that is posted stays until it comes out of the inbox.
 //
 //go:nosplit
 func (s *Shard) retire(h *pool.Header) bool {
-	if !h.Retire() {
+	if !h.Retire(s.hotBlock()) {
 		return false
 	}
 	s.Forget()

@@ -466,7 +466,7 @@ func (t *Table) refill(s *Shard, c uint8) (f found, broken unsafe.Pointer) {
 			break
 		}
 		s.Forget()
-		if ok, broken := h.Refill(); ok || broken != nil {
+		if ok, broken := h.Refill(s.hotBlock()); ok || broken != nil {
 			return foundBlock, broken
 		}
 		if h.Fill() {
@@ -520,10 +520,11 @@ func (t *Table) readInbox(s *Shard) {
 	if s.pending == 0 {
 		s.pending = s.inbox.TakeAll()
 	}
-	for i := 0; i < stepsPinned && s.pending != 0; i++ {
+	for left := blocksPinned; left > 0 && s.pending != 0; {
 		n := s.pending
 		s.pending = arena.Links().Next(n)
 		h := t.Arenas.ByNumber(n)
+		left -= int(h.Live()) + blocksPinned/stepsPinned
 		h.Unpost()
 		s.settle(h)
 	}
@@ -663,7 +664,7 @@ func (t *Table) freePinned(s *Shard, p unsafe.Pointer) Verdict {
 	i := h.Index(p)
 	tripped := h.Push(i)
 	if !tripped && h.Listed() {
-		h.Quieten()
+		h.Quieten(s.hotBlock())
 		tripped = h.Live() == h.Trip()
 	}
 	if tripped {
@@ -686,13 +687,13 @@ func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 		}
 		return NotOurs
 	}
-	switch h.StateOf(p) {
+	switch h.StateInBits(p) {
 	case pool.Foreign:
 		return NotOurs
 	case pool.Freed:
 		return Double
 	}
-	if h.Overrun(p) {
+	if h.Overrun(p) && !h.IsFreed(p) {
 		return Overrun
 	}
 	me := uint32(pool.Nobody)
@@ -703,16 +704,15 @@ func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 	if c >= sizeclass.Count {
 		return NotOurs // for the compiler
 	}
-	if t.conf.Wipe {
-		h.Wipe(p)
-	}
-	did, number, owner := h.PushRemote(p, me, s != nil)
+	did, number, owner := h.PushRemote(p, me, s != nil, t.conf.Wipe)
 	if s != nil {
 		s.countForeign(owner)
 	}
 	switch did {
 	case pool.Refused:
 		return NotOurs
+	case pool.Double:
+		return Double
 	case pool.Post:
 		shardOf(owner).inbox.Push(arena.Links(), number, number)
 	case pool.Adopted:

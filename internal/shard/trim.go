@@ -278,11 +278,11 @@ func (t *Table) dispose(h *pool.Header) bool {
 	number, c := h.Number(), h.Class()
 	for h.Word().Post() != pool.Posted {
 		switch {
-		case h.Retire():
+		case h.Retire(0):
 			t.Arenas.PutNumber(number)
 			return true
 		case h.HasBlock() || h.Collect():
-			if h.Retire() {
+			if h.Retire(0) {
 				t.Arenas.PutNumber(number)
 				return true
 			}
@@ -306,7 +306,7 @@ func (v *visit) drainUsable(st *stack) {
 		h := t.Arenas.ByNumber(n)
 		h.Take(pool.Hand)
 		v.checkPool(h)
-		if h.Retire() {
+		if h.Retire(0) {
 			t.Arenas.PutNumber(n)
 		} else {
 			h.Share()
