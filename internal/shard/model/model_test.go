@@ -1,5 +1,5 @@
-// Package model_test checks the models of Close and of shards that follow
-// goroutines.
+// Package model_test checks the models of Close, of the janitor, of requests that
+// find no room, and of shards that follow goroutines.
 package model_test
 
 import (
@@ -16,9 +16,11 @@ func TestClose(t *testing.T) {
 
 func TestJanitor(t *testing.T) { spin.Check(t, "janitor.pml", "DISARM_LATE", "NO_AGAIN") }
 
+func TestReclaim(t *testing.T) { spin.Check(t, "reclaim.pml", "RESET_LATE", "STIR_EARLY", "NO_SEEN") }
+
 // TestCovers: a heap's begin and end, Take and Exit are those of grace's models.
 func TestCovers(t *testing.T) {
-	spin.Covers(t, "..", "close.pml", "follow.pml", "janitor.pml", "../../grace/model/swap.pml", "../../grace/model/srcu.pml")
+	spin.Covers(t, "..", "close.pml", "follow.pml", "janitor.pml", "reclaim.pml", "../../grace/model/swap.pml", "../../grace/model/srcu.pml")
 }
 
 func TestFollow(t *testing.T) {
