@@ -15,7 +15,8 @@ import (
 type Object struct{ addr uintptr }
 
 // object is embedded in the handles of each kind: under this name nobody outside
-// can put an object of another kind there.
+// can put an object of another kind there. An empty array in front keeps one handle
+// from being converted to another; behind the object it would double the size.
 type object = Object
 
 // View is a handle on objects of a kind: [Object] itself, which is any,
@@ -237,7 +238,7 @@ func decrefSlow(h *header) {
 			return
 		}
 		s.dead(h)
-		s.settle()
+		s.unlock()
 	case n == 0:
 		misused(h, "is released")
 	}
@@ -290,6 +291,9 @@ func (s *Space) drop(h *header) {
 	}
 	for {
 		n := atomic.LoadInt32(&h.refs)
+		if n == 0 {
+			misused(h, "is released")
+		}
 		if n <= 0 {
 			return
 		}

@@ -175,13 +175,13 @@ func toGo(h *header, depth int) (any, error) {
 	case typeInt:
 		return (*intObject)(unsafe.Pointer(h)).v, nil
 	case typeBig:
-		return Int{objectOf(h)}.Big(), nil
+		return Int{object: objectOf(h)}.Big(), nil
 	case typeFloat:
 		return floatOf(h), nil
 	case typeString:
-		return String{objectOf(h)}.Value(), nil
+		return String{object: objectOf(h)}.Value(), nil
 	case typeBytes:
-		return Bytes{objectOf(h)}.Value(), nil
+		return Bytes{object: objectOf(h)}.Value(), nil
 	case typeTuple, typeList:
 		items := []any{}
 		for c := childrenOf(h); c.left > 0; {

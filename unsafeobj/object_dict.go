@@ -7,7 +7,10 @@ import (
 
 // Dict is a handle on a dict. It keeps the order of insertion; keys and values are
 // its own references.
-type Dict struct{ object }
+type Dict struct {
+	_ [0]*Dict
+	object
+}
 
 func (Dict) accepts(h *header) bool { return h.typ == typeDict }
 
@@ -279,7 +282,7 @@ func (d Dict) All() iter.Seq2[Object, Object] {
 	}
 }
 
-// tableAll calls f for each entry, holding its references.
+// tableAll calls f for each entry, holding its references, also if f panics.
 func tableAll(c Object, f func(entry) bool) {
 	if c.addr == 0 {
 		return
@@ -300,20 +303,28 @@ func tableAll(c Object, f func(entry) bool) {
 			incref(e.value.object())
 		}
 		runlockOf(s)
-		more := f(e)
-		decref(e.key.object())
-		if e.value != 0 {
-			decref(e.value.object())
-		}
-		if !more {
+		if !lendEntry(e, f) {
 			return
 		}
 		i = j
 	}
 }
 
+func lendEntry(e entry, f func(entry) bool) bool {
+	defer func() {
+		decref(e.key.object())
+		if e.value != 0 {
+			decref(e.value.object())
+		}
+	}()
+	return f(e)
+}
+
 // Set is a handle on a set: a dict without values, in the order of insertion too.
-type Set struct{ object }
+type Set struct {
+	_ [0]*Set
+	object
+}
 
 func (Set) accepts(h *header) bool { return h.typ == typeSet }
 

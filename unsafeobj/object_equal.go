@@ -92,16 +92,35 @@ func equal(x, y *header, depth int) (bool, error) {
 		return equalTables(tableOf(x), tableOf(y), depth)
 	}
 	if f := typeOf(x).equal; f != nil && x != y {
-		return ask(x, func() bool { return f(payloadOf(x), payloadOf(y)) })
+		return ask(x, y, func() bool { return f(payloadOf(x), payloadOf(y)) })
 	}
 	return x == y, nil
 }
 
-// ask calls a function of a Class.
-func ask[R any](h *header, f func() R) (answer R, err error) {
+// ask calls a function of the Class of x, in the middle of an operation on x and y.
+// Meanwhile an owned Space lets nobody change its containers; a shared one is locked.
+func ask[R any](x, y *header, f func() R) (answer R, err error) {
+	a, b := spaceOf(x), spaceOf(y)
+	before := [2]bool{a.locks, b.locks}
+	if !a.shared {
+		a.locks = true
+	}
+	if !b.shared {
+		b.locks = true
+	}
 	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("unsafeobj: a function of class %s panicked: %v", typeOf(h).name, v)
+		if !b.shared {
+			b.locks = before[1]
+		}
+		if !a.shared {
+			a.locks = before[0]
+		}
+		switch v := recover().(type) {
+		case nil:
+		case error:
+			err = fmt.Errorf("unsafeobj: a function of class %s panicked: %w", typeOf(x).name, v)
+		default:
+			err = fmt.Errorf("unsafeobj: a function of class %s panicked: %v", typeOf(x).name, v)
 		}
 	}()
 	return f(), nil
@@ -188,7 +207,7 @@ func hashOf(h *header, depth int) (uint64, error) {
 	}
 	switch t := typeOf(h); {
 	case t.hash != nil:
-		return ask(h, func() uint64 { return t.hash(payloadOf(h)) })
+		return ask(h, h, func() uint64 { return t.hash(payloadOf(h)) })
 	case t.equal != nil:
 		return 0, &TypeError{Want: "hashable", Got: t.name}
 	}

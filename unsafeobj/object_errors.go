@@ -15,6 +15,10 @@ var (
 	ErrSpace = errors.New("unsafeobj: the objects are of different Spaces")
 	// ErrClosed: the Space is closed.
 	ErrClosed = errors.New("unsafeobj: the Space is closed")
+	// ErrBusy: Close was called by a finaliser or a callback, or while one runs.
+	ErrBusy = errors.New("unsafeobj: a Space is not closed while a finalizer or callback runs")
+	// ErrReentered: a function of a Class wanted to change an object.
+	ErrReentered = errors.New("unsafeobj: a class's function changes objects, in the middle of an operation")
 	// ErrNotFound: no such key or value.
 	ErrNotFound = errors.New("unsafeobj: not found")
 	// ErrIndex: an index is out of range.

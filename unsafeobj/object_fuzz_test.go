@@ -198,11 +198,11 @@ func (w *world) check() {
 		var got []Object
 		switch x.kind {
 		case 'd':
-			for k, v := range (Dict{x.o}).All() {
-				keys, got = append(keys, String{k}.Value()), append(got, v)
+			for k, v := range (Dict{object: x.o}).All() {
+				keys, got = append(keys, String{object: k}.Value()), append(got, v)
 			}
 		case 's':
-			got = slices.Collect(Set{x.o}.All())
+			got = slices.Collect(Set{object: x.o}.All())
 		default:
 			got = Referents(x.o)
 		}
@@ -242,7 +242,7 @@ func (w *world) connect(x, y *thing, b byte) {
 	case 'l':
 		i := int(b) % (len(x.to) + 1)
 		x.to = slices.Insert(x.to, i, y)
-		objectOK(w.t, List{x.o}.Insert(i, y.o))
+		objectOK(w.t, List{object: x.o}.Insert(i, y.o))
 	case 'd':
 		k := fmt.Sprint("key", b%6)
 		if i := slices.Index(x.keys, k); i >= 0 {
@@ -250,22 +250,22 @@ func (w *world) connect(x, y *thing, b byte) {
 		} else {
 			x.keys, x.to = append(x.keys, k), append(x.to, y)
 		}
-		objectOK(w.t, Dict{x.o}.SetString(k, y.o))
+		objectOK(w.t, Dict{object: x.o}.SetString(k, y.o))
 	case 's':
 		err := error(nil)
 		if y.kind != 'n' {
-			if err = (Set{x.o}).Add(y.o); err == nil && y.kind != 't' {
+			if err = (Set{object: x.o}).Add(y.o); err == nil && y.kind != 't' {
 				w.t.Fatalf("a set has a %c", y.kind)
 			}
 			if err == nil { // a tuple of nodes
-				objectOK(w.t, Set{x.o}.Delete(y.o))
+				objectOK(w.t, Set{object: x.o}.Delete(y.o))
 			}
 			return
 		}
 		if !slices.Contains(x.to, y) {
 			x.to = append(x.to, y)
 		}
-		objectOK(w.t, Set{x.o}.Add(y.o))
+		objectOK(w.t, Set{object: x.o}.Add(y.o))
 	case 'n':
 		x.to = []*thing{y}
 		n := Instance[objectNode]{object: x.o}
@@ -285,20 +285,20 @@ func (w *world) cut(x *thing, b byte) {
 	switch x.kind {
 	case 'l':
 		if b%2 == 0 {
-			objectOK(w.t, List{x.o}.Delete(i, i+1))
+			objectOK(w.t, List{object: x.o}.Delete(i, i+1))
 			return
 		}
 		y.handles++
-		r := objectMust(List{x.o}.Pop(i))
+		r := objectMust(List{object: x.o}.Pop(i))
 		if r.Object() != y.o {
 			w.t.Fatalf("popped %v, want %v", r.Object(), y.o)
 		}
 	case 'd':
 		k := x.keys[i]
 		x.keys = slices.Delete(x.keys, i, i+1)
-		objectOK(w.t, Dict{x.o}.DeleteString(k))
+		objectOK(w.t, Dict{object: x.o}.DeleteString(k))
 	case 's':
-		objectOK(w.t, Set{x.o}.Delete(y.o))
+		objectOK(w.t, Set{object: x.o}.Delete(y.o))
 	case 'n':
 		n := Instance[objectNode]{object: x.o}
 		objectOK(w.t, n.Payload().Left.Set(x.o, Object{}))

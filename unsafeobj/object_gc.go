@@ -359,18 +359,35 @@ func (c *collector) touch(g *gcHead) {
 	// Between the two marks the second one will see; after it nobody can reach g.
 }
 
-// inserted is called when an item was put into a list before others. A slice may
-// have ended in the middle of that list.
-func (c *collector) inserted(h *header, i int) {
+// moved is called when the items of a list from i on have moved by n places, up or
+// down. A slice may have ended in the middle of that list.
+func (c *collector) moved(h *header, i, n int) {
 	if o := c.old; o != nil && i < o.at && o.cursor.gc() == gcOf(h) {
-		o.at++
+		o.at = max(o.at+n, i)
 	}
 }
 
-// condemned reports whether an object is garbage that a collection in slices takes
-// apart by now: a weak reference that its finaliser has made must not lead to it.
-func (c *collector) condemned(g *gcHead) bool {
-	return c.old != nil && c.old.phase >= cutting && g.flags&(gcOld|gcWhite) == gcOld|gcWhite
+// packed is called when the entries of a table have moved down. Of those that a slice
+// in the middle of it will not see now, some may be containers.
+func (c *collector) packed(h *header) {
+	if o := c.old; o != nil && o.at > 0 && o.cursor.gc() == gcOf(h) {
+		gcOf(h).flags |= gcLinks
+	}
+}
+
+// condemned reports whether a collection has found an object to be garbage, which it
+// will finalise, or take apart: nobody gets hold of it any more, but through what
+// finalisers do. Weak references of before are gone when they are called, so that
+// those that are left are their doing.
+func (c *collector) condemned(g *gcHead, weakly bool) bool {
+	o := c.young
+	if g.flags&gcOld != 0 {
+		o = c.old
+	}
+	if o == nil || g.flags&gcWhite == 0 || o.phase < clearing {
+		return false
+	}
+	return o.phase != finalizing || !weakly
 }
 
 // revive moves a white object back to where it is marked.
@@ -488,8 +505,8 @@ func (o *cycle) count(b *budget) {
 	g := o.cursor.gc()
 	for ; g != list; g = g.next.gc() {
 		g.flags = g.flags&^gcCycle | o.bit
-		if g.refs = atomic.LoadInt32(&g.object().refs); g.refs == 0 {
-			g.flags |= gcTouched // its last owner waits for the lock, to bury it
+		if g.refs = atomic.LoadInt32(&g.object().refs); g.refs <= 0 {
+			g.flags |= gcTouched // immortal, or its last owner waits for the lock, to bury it
 		}
 		if b.spend(1) {
 			o.cursor = g.next
@@ -500,9 +517,9 @@ func (o *cycle) count(b *budget) {
 }
 
 // A slice may end in the middle of a container, and the program change it then. What
-// it puts in is touched; what is in there moves down, or by an insertion up, of which
-// the cycle is told. So up is for subtracting: what moves down past it counts as alive.
-// And down is for marking: it may meet again what moves.
+// it puts in is touched. What is in there may move: of a list, the cycle is told where
+// to (moved); in a table only down. So up is for subtracting: what moves down past it
+// counts as alive. And down is for marking: it may meet again what moves.
 
 // up returns the next references of a container, from the first to the last, and
 // whether there are more.
@@ -670,9 +687,9 @@ func (o *cycle) clearWeak(b *budget, s *Space) {
 // finalize collects the finalisers to be called, each with a reference to its object.
 func (o *cycle) finalize(b *budget, s *Space) {
 	for g := o.cursor.gc(); g != o.white; g = g.next.gc() {
-		if s.wantsFinalizer(g) {
+		// One that is dead already, its last owner is about to finalise.
+		if s.wantsFinalizer(g) && tryIncref(g.object()) {
 			g.flags |= gcFinalized
-			incref(g.object())
 			o.calls = append(o.calls, callback{obj: g.object()})
 		}
 		if b.spend(1) {
@@ -741,9 +758,7 @@ func (c *collector) run(o *cycle, b *budget) bool {
 		if len(calls) == 0 {
 			break
 		}
-		s.unlock()
-		s.runAll(calls)
-		s.lock()
+		s.callOut(calls)
 	}
 	spent := time.Since(start)
 	o.time += spent
@@ -761,6 +776,9 @@ func (c *collector) run(o *cycle, b *budget) bool {
 
 // runWhole runs a new collection of a generation to its end.
 func (c *collector) runWhole(gen int) *cycle {
+	if c.young != nil { // a finaliser ended the goroutine of the last one
+		c.run(c.young, newBudget(SliceLimit{}))
+	}
 	o := c.begin(gen, false)
 	c.run(o, newBudget(SliceLimit{}))
 	return o
@@ -899,19 +917,27 @@ func (s *Space) SetThreshold(g0, g1, g2 int) {
 }
 
 // Freeze takes all containers out of the collector's sight until Unfreeze: what a
-// program has loaded and keeps for ever.
+// program has loaded and keeps for ever. It finishes a collection in slices first.
+// While another collection is under way it does nothing.
 func (s *Space) Freeze() {
-	s.lock()
-	for i := range s.gc.gen {
-		s.gc.heads[listFrozen].take(&s.gc.heads[i])
-		s.gc.gen[i].count = 0
+	c := &s.gc
+	if ok, err := c.enter(); !ok || err != nil {
+		return
 	}
-	s.unlock()
+	defer c.leave()
+	if c.old != nil {
+		c.run(c.old, newBudget(SliceLimit{}))
+	}
+	for i := range c.gen {
+		c.heads[listFrozen].take(&c.heads[i])
+		c.gen[i].count = 0
+	}
 }
 
 // Unfreeze puts what Freeze took out into the oldest generation.
 func (s *Space) Unfreeze() {
-	s.lock()
-	s.gc.heads[oldest].take(&s.gc.heads[listFrozen])
-	s.unlock()
+	if s.enter() == nil {
+		s.gc.heads[oldest].take(&s.gc.heads[listFrozen])
+		s.unlock()
+	}
 }

@@ -98,20 +98,20 @@ func connect(t testing.TB, s *Space, r *rand.Rand, from, to Object) {
 	var err error
 	switch TypeOf(from).Name() {
 	case "list":
-		err = List{from}.Append(to)
+		err = List{object: from}.Append(to)
 	case "dict":
 		k := objectMust(s.Int(r.Int64N(1000)))
-		err = Dict{from}.Set(k.Object(), to)
+		err = Dict{object: from}.Set(k.Object(), to)
 		k.Release()
 	case "Node":
 		n := Instance[objectNode]{object: from}
 		err = n.Payload().Left.Set(from, to)
 	case "tuple":
-		x := objectMust(Tuple{from}.Get(0))
-		err = List{x}.Append(to)
+		x := objectMust(Tuple{object: from}.Get(0))
+		err = List{object: x}.Append(to)
 	case "set":
 		if n := TypeOf(to).Name(); n == "Node" {
-			err = Set{from}.Add(to)
+			err = Set{object: from}.Add(to)
 		}
 	}
 	objectOK(t, err)

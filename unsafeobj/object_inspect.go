@@ -93,16 +93,19 @@ func Referents(o Object) []Object {
 }
 
 // Referrers returns new references to the containers of the Space that refer to a
-// borrowed object; release them. It looks at all containers.
+// borrowed object; release them. It looks at all containers. Those that a collection
+// has found to be garbage, and is about to free, are not among them.
 func (s *Space) Referrers(o Object) []AnyRef {
 	if o.addr == 0 {
 		return nil
 	}
 	target := at(o.addr)
+	if s.enter() != nil {
+		return nil
+	}
 	var all []AnyRef
-	s.lock()
 	s.gc.each(func(h *header) {
-		if s.gc.condemned(gcOf(h)) {
+		if s.gc.condemned(gcOf(h), false) {
 			return
 		}
 		for c := childrenOf(h); c.left > 0; {

@@ -45,6 +45,9 @@ func (s *Space) DecodeJSON(d *json.Decoder) (AnyRef, error) {
 			case '{':
 				x, err = anyOf(s.Dict())
 			default:
+				if len(open) == 0 {
+					return AnyRef{}, fmt.Errorf("unsafeobj: DecodeJSON: %v where a value should be", t)
+				}
 				x = open[len(open)-1].obj
 				open = open[:len(open)-1]
 			}
@@ -71,10 +74,10 @@ func (s *Space) DecodeJSON(d *json.Decoder) (AnyRef, error) {
 		}
 		top := &open[len(open)-1]
 		if top.obj.Object().isDict() {
-			err = Dict{top.obj.Object()}.Set(top.key.Object(), x.Object())
+			err = Dict{object: top.obj.Object()}.Set(top.key.Object(), x.Object())
 			top.key.Release()
 		} else {
-			err = List{top.obj.Object()}.Append(x.Object())
+			err = List{object: top.obj.Object()}.Append(x.Object())
 		}
 		x.Release()
 		if err != nil {

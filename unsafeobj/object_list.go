@@ -27,7 +27,10 @@ func (t *tupleObject) item(i int) *link {
 }
 
 // Tuple is a handle on a tuple: items that cannot be replaced.
-type Tuple struct{ object }
+type Tuple struct {
+	_ [0]*Tuple
+	object
+}
 
 func (Tuple) accepts(h *header) bool { return h.typ == typeTuple }
 
@@ -126,7 +129,10 @@ func (l *listObject) item(i uint32) *link {
 }
 
 // List is a handle on a list. Its items are its own references.
-type List struct{ object }
+type List struct {
+	_ [0]*List
+	object
+}
 
 func (List) accepts(h *header) bool { return h.typ == typeList }
 
@@ -257,7 +263,7 @@ func (List) insert(h, x *header, i int) error {
 		i = min(i, n)
 		items := unsafe.Slice((*link)(o.items.ptr()), n+1)
 		copy(items[i+1:], items[i:])
-		s.gc.inserted(h, i)
+		s.gc.moved(h, i, 1)
 		s.hold(h, x)
 		items[i].set(x)
 		o.n++
@@ -342,6 +348,7 @@ func (l List) Pop(i int) (AnyRef, error) {
 	}
 	copy(items[i:], items[i+1:])
 	o.n--
+	s.gc.moved(h, i, -1)
 	s.shrink(o)
 	s.unlock()
 	return refTo[Object](x), nil
@@ -367,6 +374,7 @@ func (l List) Delete(i, j int) error {
 		dead := append([]link(nil), items[i:j]...)
 		copy(items[i:], items[j:])
 		o.n = uint32(n - (j - i))
+		s.gc.moved(h, i, i-j)
 		s.shrink(o)
 		for k := range dead {
 			s.lose(dead[k].object())
@@ -385,12 +393,13 @@ func (l List) Contains(v Object) (bool, error) {
 	if l.addr == 0 || v.addr == 0 {
 		return false, ErrNoObject
 	}
-	h := at(l.addr)
-	s := rlockOf(h)
-	defer runlockOf(s)
+	h, x := at(l.addr), at(v.addr)
+	for _, s := range lockBoth(h, x) {
+		defer s.mu.RUnlock()
+	}
 	o := listOf(h)
 	for i := range o.n {
-		if same, err := equalItems(o.item(i).object(), at(v.addr), 0); same || err != nil {
+		if same, err := equalItems(o.item(i).object(), x, 0); same || err != nil {
 			return same, err
 		}
 	}
@@ -406,11 +415,16 @@ func (l List) All() iter.Seq2[int, Object] {
 			if err != nil {
 				return
 			}
-			more := yield(i, x.Object())
-			x.Release()
-			if !more {
+			if !lend(x, func() bool { return yield(i, x.Object()) }) {
 				return
 			}
 		}
 	}
+}
+
+// lend calls the body of a loop, and releases what it has borrowed then, also if it
+// panics.
+func lend(x AnyRef, body func() bool) bool {
+	defer x.Release()
+	return body()
 }

@@ -34,7 +34,7 @@ func TestObjectListModel(t *testing.T) {
 		case op == 6 && n > 0:
 			i := r.IntN(n)
 			got := objectMust(l.Get().Pop(i))
-			if v, _ := (Int{got.Object()}).Int64(); v != model[i] {
+			if v, _ := (Int{object: got.Object()}).Int64(); v != model[i] {
 				t.Fatalf("popped %v, want %v", got.Object(), model[i])
 			}
 			got.Release()
@@ -51,7 +51,7 @@ func TestObjectListModel(t *testing.T) {
 		case n > 0:
 			i := r.IntN(n)
 			got := objectMust(l.Get().Get(i))
-			if v, _ := (Int{got.Object()}).Int64(); v != model[i] {
+			if v, _ := (Int{object: got.Object()}).Int64(); v != model[i] {
 				t.Fatalf("item %d is %v, want %v", i, got.Object(), model[i])
 			}
 			got.Release()
@@ -121,7 +121,7 @@ func testObjectDict(t *testing.T, keys int) {
 				t.Fatal(name, err, err2)
 			}
 			if has {
-				if got, _ := (Int{x.Object()}).Int64(); got != model[name] {
+				if got, _ := (Int{object: x.Object()}).Int64(); got != model[name] {
 					t.Fatal(name, got, model[name])
 				}
 				x.Release()
@@ -135,7 +135,7 @@ func testObjectDict(t *testing.T, keys int) {
 	}
 	var got []string
 	for k := range d.Get().All() {
-		got = append(got, String{k}.Value())
+		got = append(got, String{object: k}.Value())
 	}
 	if !slices.Equal(got, order) {
 		t.Error("the order differs")

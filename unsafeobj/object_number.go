@@ -33,15 +33,18 @@ func init() {
 func None() Object { return objectOf(&noneObject) }
 
 // Bool is a handle on True or False.
-type Bool struct{ object }
+type Bool struct {
+	_ [0]*Bool
+	object
+}
 
 // BoolOf returns True or False, which are immortal as [None] is. They count and
 // compare as the ints 1 and 0.
 func BoolOf(b bool) Bool {
 	if b {
-		return Bool{objectOf(&boolObjects[1].header)}
+		return Bool{object: objectOf(&boolObjects[1].header)}
 	}
-	return Bool{objectOf(&boolObjects[0].header)}
+	return Bool{object: objectOf(&boolObjects[0].header)}
 }
 
 // Value returns the value; false for no object.
@@ -76,7 +79,10 @@ func (b *bigObject) big() *big.Int {
 }
 
 // Int is a handle on an int of any size.
-type Int struct{ object }
+type Int struct {
+	_ [0]*Int
+	object
+}
 
 func (Int) accepts(h *header) bool { return h.typ == typeInt || h.typ == typeBig }
 
@@ -138,7 +144,10 @@ type floatObject struct {
 }
 
 // Float is a handle on a float.
-type Float struct{ object }
+type Float struct {
+	_ [0]*Float
+	object
+}
 
 func (Float) accepts(h *header) bool { return h.typ == typeFloat }
 

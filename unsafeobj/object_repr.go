@@ -123,7 +123,7 @@ func (p *printer) entries(o *tableObject) {
 func (p *printer) instance(h *header) {
 	t := typeOf(h)
 	if t.repr != nil {
-		if text, err := ask(h, func() string { return t.repr(payloadOf(h)) }); err == nil {
+		if text, err := ask(h, h, func() string { return t.repr(payloadOf(h)) }); err == nil {
 			p.WriteString(text)
 			return
 		}

@@ -28,6 +28,7 @@ import (
 type Space struct {
 	id     int16 // as in headers: negative if shared
 	shared bool
+	locks  bool // shared, or in the middle of an operation that calls a Class's function
 	debug  bool
 	closed bool
 
@@ -45,7 +46,7 @@ type Space struct {
 	drains  bool                   // somebody is emptying trash
 	dying   quarantine             // of a Debug space
 	pending []callback
-	runs    bool // somebody runs pending, in an owned Space
+	runs    int // calls of settle under way
 
 	gc       collector
 	interned tableObject // the Intern'ed strings, which it does not count
@@ -127,7 +128,7 @@ func NewSpace(o SpaceOptions) (*Space, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Space{shared: o.Shared, debug: o.Debug, mem: mem, report: o.Report, weak: map[uintptr][]*weakRef{}}
+	s := &Space{shared: o.Shared, locks: o.Shared, debug: o.Debug, mem: mem, report: o.Report, weak: map[uintptr][]*weakRef{}}
 	if !s.shared {
 		s.heap = mem.AcquireHeap()
 	}
@@ -185,12 +186,16 @@ func (s *Space) enlist() error {
 // Close frees all objects that are left, without finalising them, and gives the
 // memory back. If there were any it returns a [LeakError], joined with the errors
 // that could not be reported. References into the Space must not be used any more.
-// Nobody else may use the Space meanwhile.
+// Nobody else may use the Space meanwhile; a finaliser or callback of the Space gets
+// [ErrBusy].
 func (s *Space) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return ErrClosed
+	}
+	if s.runs > 0 || s.gc.busy {
+		return ErrBusy
 	}
 	s.closed = true
 	errs := s.failures
@@ -294,9 +299,16 @@ func (s *Space) Trim() error {
 // Space they are next to nothing.
 
 func (s *Space) lock() {
-	if s.shared {
-		s.mu.Lock()
+	if s.locks {
+		s.lockSlow()
 	}
+}
+
+func (s *Space) lockSlow() {
+	if !s.shared {
+		panic(ErrReentered)
+	}
+	s.mu.Lock()
 }
 
 func (s *Space) unlock() {
@@ -364,46 +376,66 @@ type callback struct {
 }
 
 func (s *Space) unlockSlow() {
-	todo := s.pending
-	if s.shared {
-		s.pending = nil
+	if len(s.pending) == 0 {
 		s.mu.Unlock()
-		s.runAll(todo)
 		return
+	}
+	if s.shared {
+		defer s.mu.Unlock()
 	}
 	s.settle()
 }
 
-// settle runs what is pending in an owned Space. What becomes pending meanwhile is
-// run by the one call that is under way.
+// A callback may cause others, which are run within it, in a shared Space, for each
+// goroutine runs its own; but not deeper than maxNested, so that no chain of them is
+// too long for the stack. Then they are left to one of the calls that are under way.
+const maxNested = 1000
+
+// settle runs what is pending. The Space is locked, but while user code is called.
 func (s *Space) settle() {
-	if len(s.pending) == 0 || s.runs {
+	if s.runs >= maxNested || !s.shared && (s.runs > 0 || s.locks) {
 		return
 	}
-	s.runs = true
+	s.runs++
+	defer func() { s.runs-- }()
 	for len(s.pending) > 0 {
 		todo := s.pending
 		s.pending = nil
-		s.runAll(todo)
+		s.callOut(todo)
 	}
-	s.runs = false
+}
+
+// callOut calls user code, with the Space unlocked. It is locked again also if that
+// ends the goroutine.
+func (s *Space) callOut(todo []callback) {
+	if s.shared {
+		s.mu.Unlock()
+		defer s.mu.Lock()
+	}
+	s.runAll(todo)
 }
 
 func (s *Space) runAll(todo []callback) {
-	for _, c := range todo {
-		if c.obj == nil {
-			s.guard("weak reference's callback", c.name, c.weak)
-			continue
+	defer func() {
+		if len(todo) > 0 {
+			s.runAll(todo)
 		}
-		s.finalize(c.obj)
-		decref(c.obj)
+	}()
+	for len(todo) > 0 {
+		c := todo[0]
+		todo = todo[1:]
+		s.run(c)
 	}
 }
 
-// finalize calls an object's finaliser.
-func (s *Space) finalize(h *header) {
-	t := typeOf(h)
-	s.guard("finalizer", t.name, func() { t.finalize(objectOf(h)) })
+func (s *Space) run(c callback) {
+	if c.obj == nil {
+		s.guard("weak reference's callback", c.name, c.weak)
+		return
+	}
+	defer decref(c.obj)
+	t := typeOf(c.obj)
+	s.guard("finalizer", t.name, func() { t.finalize(objectOf(c.obj)) })
 }
 
 // guard calls user code, and reports its panic.
@@ -676,13 +708,17 @@ func (s *Space) freeContainer(h *header) {
 			f = &s.tuples[n]
 		}
 	case typeList:
-		if p := (*listObject)(unsafe.Pointer(h)).items.ptr(); p != nil {
+		l := listOf(h)
+		if p := l.items.ptr(); p != nil {
 			s.free(p)
+			l.items, l.n = 0, 0 // for who has a stale handle, in a Debug space
 		}
 		f = &s.lists
 	case typeDict, typeSet:
-		if p := (*tableObject)(unsafe.Pointer(h)).table.ptr(); p != nil {
+		t := tableOf(h)
+		if p := t.table.ptr(); p != nil {
 			s.free(p)
+			t.table, t.n = 0, 0
 		}
 		if f = &s.sets; h.typ == typeDict {
 			f = &s.dicts

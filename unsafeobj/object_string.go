@@ -55,7 +55,10 @@ func (s *Space) newString(t typeID, v string) (*header, error) {
 
 // String is a handle on a str: an immutable string of bytes, UTF-8 by convention as
 // in Go. Its hash is computed once.
-type String struct{ object }
+type String struct {
+	_ [0]*String
+	object
+}
 
 func (String) accepts(h *header) bool { return h.typ == typeString }
 
@@ -139,7 +142,10 @@ func (v String) Unsafe() string {
 func (v String) Len() int { return len(v.Unsafe()) }
 
 // Bytes is a handle on bytes, which cannot be changed.
-type Bytes struct{ object }
+type Bytes struct {
+	_ [0]*Bytes
+	object
+}
 
 func (Bytes) accepts(h *header) bool { return h.typ == typeBytes }
 

@@ -298,6 +298,7 @@ func (s *Space) rebuild(o *tableObject, size int) (*table, error) {
 			}
 		}
 		s.free(unsafe.Pointer(old))
+		s.gc.packed(&o.header)
 	}
 	o.table = link(uintptr(unsafe.Pointer(t)))
 	return t, nil

@@ -146,12 +146,15 @@ type ClassSpec[P any] struct {
 // Class makes objects of a user's type: a struct P, which holds no Go pointers, and
 // refers to other objects by fields of type [Field]. The collector finds these by
 // itself. A Class is for all Spaces of the process, and any goroutine.
-type Class[P any] struct{ t *Type }
+type Class[P any] struct {
+	_ [0]*P
+	t *Type
+}
 
 // Instance is a borrowed handle on an object with a payload P.
 type Instance[P any] struct {
-	object
 	_ [0]P
+	object
 }
 
 // NewClass registers a type. It lives as long as the process; make each once.
@@ -185,7 +188,7 @@ func NewClass[P any](spec ClassSpec[P]) (*Class[P], error) {
 	if err := t.register(); err != nil {
 		return nil, err
 	}
-	return &Class[P]{t}, nil
+	return &Class[P]{t: t}, nil
 }
 
 // payloadOffset is where a payload begins, from the header.
@@ -193,16 +196,27 @@ const payloadOffset = headerBytes
 
 func payloadOf(h *header) unsafe.Pointer { return unsafe.Add(unsafe.Pointer(h), payloadOffset) }
 
-// isField is what Field[T] has, for every T.
-type isField interface{ isField() }
+// A Field and a Ref tell what they are, for every T. A struct that embeds one has the
+// method too, but is not of that type.
+type (
+	isField interface{ fieldType() reflect.Type }
+	isRef   interface{ refType() reflect.Type }
+)
+
+func (*Field[T]) fieldType() reflect.Type { return reflect.TypeFor[Field[T]]() }
+
+func (*Ref[T]) refType() reflect.Type { return reflect.TypeFor[Ref[T]]() }
 
 // findFields notes the Fields in a payload, and refuses Go pointers and what owns
 // objects without the collector's knowledge.
 func (t *Type) findFields(p reflect.Type, path string, offset uintptr) error {
+	zero := reflect.New(p).Interface()
+	field, _ := zero.(isField)
+	ref, _ := zero.(isRef)
 	switch kind := p.Kind(); {
-	case reflect.PointerTo(p).Implements(reflect.TypeFor[isField]()):
+	case field != nil && field.fieldType() == p:
 		t.fields = append(t.fields, offset)
-	case reflect.PointerTo(p).Implements(reflect.TypeFor[interface{ Release() }]()):
+	case ref != nil && ref.refType() == p:
 		return fmt.Errorf("unsafeobj: %s: a payload cannot own a %v: the collector would not see it; use unsafeobj.Field", path, p)
 	case kind <= reflect.Complex128:
 	case kind == reflect.Array:
@@ -270,8 +284,6 @@ type Field[T View] struct {
 	_   [0]T
 	ref link
 }
-
-func (*Field[T]) isField() {}
 
 // within reports whether f is in owner's payload.
 func (f *Field[T]) within(owner Object) error {

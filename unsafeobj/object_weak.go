@@ -7,7 +7,10 @@ import (
 
 // Weak is a weak reference: it does not keep the object alive, and knows when it is
 // gone. It is a Go value, and any goroutine may use it that may use the Space.
-type Weak[T View] struct{ w *weakRef }
+type Weak[T View] struct {
+	_ [0]*T // Weak[List] does not convert to Weak[Dict]
+	w *weakRef
+}
 
 type weakRef struct {
 	s        *Space
@@ -34,7 +37,7 @@ func NewWeak[T View](v T, callback func()) (Weak[T], error) {
 	s.weak[o.addr] = append(s.weak[o.addr], w)
 	gcOf(h).flags |= gcWeak
 	s.unlock()
-	return Weak[T]{w}, nil
+	return Weak[T]{w: w}, nil
 }
 
 // Get returns a new reference to the object, and false if it is gone.
@@ -50,7 +53,7 @@ func (w Weak[T]) Get() (Ref[T], bool) {
 		return Ref[T]{}, false
 	}
 	h := at(addr)
-	if s.gc.condemned(gcOf(h)) || !tryIncref(h) {
+	if s.gc.condemned(gcOf(h), true) || !tryIncref(h) {
 		return Ref[T]{}, false
 	}
 	s.gc.shade(h)
