@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/invariant"
 )
 
 // gcHead stands in front of a container's header: PyGC_Head.
@@ -812,6 +814,11 @@ func (c *collector) finish(o *cycle) {
 	g.Time += o.time
 	if o.gen == oldest {
 		c.totalN = o.reached
+		if invariant.Enabled {
+			if err := c.s.check(); err != nil {
+				panic("invariant violated: " + err.Error())
+			}
+		}
 	}
 	if o.sliced {
 		c.increment.Collections++

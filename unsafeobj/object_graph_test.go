@@ -59,6 +59,12 @@ func objectOK(t testing.TB, err error) {
 func liveBlocks(t testing.TB, s *Space) uint64 {
 	t.Helper()
 	objectOK(t, s.Trim())
+	s.lock()
+	err := s.check()
+	s.unlock()
+	if err != nil {
+		t.Error(err)
+	}
 	n := s.mem.Stats().LiveBlocks - 1
 	if s.interned.table != 0 {
 		n--

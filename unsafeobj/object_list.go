@@ -210,13 +210,10 @@ func (s *Space) resize(l *listObject, n uint64) error {
 	}
 	var p unsafe.Pointer
 	var err error
-	switch size := int(c) * int(ptrBytes); {
-	case old == nil:
-		p, err = s.alloc(uintptr(size))
-	case s.heap != nil:
-		p, err = s.heap.UnsafeRealloc(old, size)
-	default:
-		p, err = s.mem.UnsafeRealloc(old, size)
+	if size := uintptr(c) * ptrBytes; old == nil {
+		p, err = s.alloc(size)
+	} else {
+		p, err = s.realloc(old, size)
 	}
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/invariant"
 	"github.com/pyarena/pyarena/pymalloc"
 )
 
@@ -52,6 +53,7 @@ type Space struct {
 	interned tableObject // the Intern'ed strings, which it does not count
 	weak     map[uintptr][]*weakRef
 
+	refuse   func() bool // of tests, with the tag invariants: should alloc fail?
 	report   func(error)
 	failures []error // that nobody was told
 	failLock sync.Mutex
@@ -549,12 +551,25 @@ func (q *quarantine) swap(h *header) (old *header) {
 	return old
 }
 
-// alloc and free are the Space's memory.
+// alloc, realloc and free are the Space's memory.
 func (s *Space) alloc(n uintptr) (unsafe.Pointer, error) {
+	if invariant.Enabled && s.refuse != nil && s.refuse() {
+		return nil, errRefused
+	}
 	if s.heap != nil {
 		return s.heap.UnsafeMalloc(int(n))
 	}
 	return s.mem.UnsafeMalloc(int(n))
+}
+
+func (s *Space) realloc(p unsafe.Pointer, n uintptr) (unsafe.Pointer, error) {
+	if invariant.Enabled && s.refuse != nil && s.refuse() {
+		return nil, errRefused
+	}
+	if s.heap != nil {
+		return s.heap.UnsafeRealloc(p, int(n))
+	}
+	return s.mem.UnsafeRealloc(p, int(n))
 }
 
 func (s *Space) free(p unsafe.Pointer) {
