@@ -591,3 +591,44 @@ func TestObjectDebugStale(t *testing.T) {
 		}
 	}
 }
+
+// Referrers may find what a slice has taken for garbage so far, and goes on after it.
+func TestObjectReferrersRevive(t *testing.T) {
+	s := objectSpace(t, SpaceOptions{Incremental: SliceLimit{Objects: minSlice}})
+	s.gc.slice.Objects = 1
+	s.Disable()
+	x := objectMust(s.Int(1000))
+	top := objectMust(s.List())
+	// What top refers to comes before it in the collector's list, and is white until it
+	// is looked at.
+	var inner []Ref[List]
+	for range 50 {
+		inner = append(inner, objectMust(s.List(x.Object())))
+	}
+	last := objectMust(s.List())
+	for i := range inner {
+		objectOK(t, last.Get().Append(inner[i].Object()))
+		inner[i].Release()
+	}
+	objectOK(t, top.Get().Append(last.Object()))
+	last.Release()
+	for c := &s.gc; c.old == nil || c.heads[listOldWhite].size() < 40; {
+		objectMust(s.CollectSlice())
+	}
+	refs := s.Referrers(x.Object())
+	if len(refs) != 50 {
+		t.Errorf("%d referrers, want 50", len(refs))
+	}
+	for i := range refs {
+		refs[i].Release()
+	}
+	collectAll(t, s)
+	if n := top.Get().Len(); n != 1 || s.Stats().Objects["list"] != 52 {
+		t.Error(n, s.Stats().Objects)
+	}
+	top.Release()
+	x.Release()
+	if n := liveBlocks(t, s); n != 0 {
+		t.Error(n, "blocks left")
+	}
+}

@@ -308,12 +308,14 @@ func (s *Space) untrack(g *gcHead) {
 	}
 }
 
-// each calls f for all containers.
+// each calls f for all containers; f may revive the one that it is called for.
 func (c *collector) each(f func(*header)) {
 	for i := range c.heads {
 		l := &c.heads[i]
-		for g := l.next.gc(); g != l; g = g.next.gc() {
+		for g := l.next.gc(); g != l; {
+			next := g.next.gc()
 			f(g.object())
+			g = next
 		}
 	}
 }
@@ -443,6 +445,8 @@ func (b *budget) over() bool {
 	b.more -= grant
 	return b.left <= 0
 }
+
+func (b *budget) limited() bool { return b.total != noLimit || !b.until.IsZero() }
 
 func (b *budget) spent() int { return b.total - b.left - b.more }
 
@@ -764,7 +768,7 @@ func (c *collector) run(o *cycle, b *budget) bool {
 	}
 	spent := time.Since(start)
 	o.time += spent
-	if o.sliced {
+	if o.sliced && b.limited() { // not one that Collect finishes
 		c.increment.Slices++
 		c.increment.Longest = max(c.increment.Longest, spent)
 		c.increment.MostObjects = max(c.increment.MostObjects, b.spent())

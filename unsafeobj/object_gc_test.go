@@ -3,8 +3,6 @@ package unsafeobj
 import (
 	"errors"
 	"math/rand/v2"
-	"runtime"
-	"sync"
 	"testing"
 	"time"
 )
@@ -447,86 +445,5 @@ func TestObjectSlicesAreBounded(t *testing.T) {
 	objectMust(s.Collect(2))
 	if n := liveBlocks(t, s); n != 0 {
 		t.Error(n, "blocks left")
-	}
-}
-
-// Many goroutines share a Space, its containers and its collector.
-func TestObjectShared(t *testing.T) {
-	for name, o := range map[string]SpaceOptions{
-		"plain":  {Shared: true},
-		"debug":  {Shared: true, Debug: true},
-		"sliced": {Shared: true, Incremental: SliceLimit{Objects: minSlice}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := objectSpace(t, o)
-			s.SetThreshold(50, 2, 2)
-			class := objectClass(t, func(n Instance[objectNode]) {
-				x, err := n.Payload().Left.Get(n.Object())
-				if err != nil {
-					panic(err)
-				}
-				x.Release()
-			})
-			d := objectMust(s.Dict())
-			names := []string{"a", "b", "c", "d", "e", "f", "g"}
-			var wg sync.WaitGroup
-			for g := range 2 * runtime.GOMAXPROCS(0) {
-				wg.Go(func() {
-					r := rand.New(rand.NewPCG(8, uint64(g)))
-					for range 3000 {
-						name := names[r.IntN(len(names))]
-						switch r.IntN(6) {
-						case 0, 1:
-							x := ring(t, s, class, 1+r.IntN(4))
-							if y, err := d.Get().GetString(name); err == nil {
-								if n, err := class.As(y.Object()); err == nil {
-									objectOK(t, n.Payload().Left.Set(n.Object(), x.Object()))
-								}
-								y.Release()
-							}
-							objectOK(t, d.Get().SetString(name, x.Object()))
-							x.Release()
-						case 2:
-							_ = d.Get().DeleteString(name)
-						case 3:
-							x := objectMust(s.Intern(name + "interned"))
-							y := objectMust(s.Float(r.Float64()))
-							l := objectMust(s.List(x.Object(), y.Object(), d.Object()))
-							x.Release()
-							y.Release()
-							for _, v := range l.Get().All() {
-								objectMust(Hash(None()))
-								_ = TypeOf(v)
-							}
-							l.Release()
-						case 4:
-							for k, v := range d.Get().All() {
-								_, _ = k, RefCount(v)
-							}
-							if y, err := d.Get().GetString(name); err == nil {
-								w := objectMust(NewWeak(y.Object(), nil))
-								y.Release()
-								if z, ok := w.Get(); ok {
-									z.Release()
-								}
-								w.Drop()
-							}
-						case 5:
-							if r.IntN(5) == 0 {
-								objectMust(s.Collect(r.IntN(3)))
-							}
-						}
-					}
-				})
-			}
-			wg.Wait()
-			d.Release()
-			for range 3 {
-				objectMust(s.Collect(2))
-			}
-			if n := liveBlocks(t, s); n != 0 {
-				t.Error(n, "blocks left:", s.Stats().Objects)
-			}
-		})
 	}
 }
