@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -39,14 +40,16 @@ func compareObjects(ctx context.Context, args []string, stdout, stderr io.Writer
 	if version == "" {
 		fmt.Fprintln(stdout, "There is no python3 here to compare with.")
 	}
+	inC, err := objects.PythonC(ctx, *n, *rounds)
+	if errors.Is(err, objects.ErrNoHeaders) {
+		fmt.Fprintln(stdout, "Python's C API is not compared with:", err)
+	} else if err != nil {
+		return err
+	}
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "ns per operation, or bytes\tSpace\tshared Space\t%s\t\n", version)
+	fmt.Fprintf(w, "ns per operation, or bytes\tSpace\tshared Space\t%s\tits C API\t\n", version)
 	for i, o := range owned {
-		p := "-"
-		if i < len(python) {
-			p = fmt.Sprintf("%.1f", python[i].Value)
-		}
-		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s\t\n", o.Name, o.Value, shared[i].Value, p)
+		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s\t%s\t\n", o.Name, o.Value, shared[i].Value, figure(python, i), figure(inC, i))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -57,4 +60,11 @@ func compareObjects(ctx context.Context, args []string, stdout, stderr io.Writer
 	}
 	_, err = fmt.Fprintf(stdout, "\nA collection of Go's: %v with %s objects, %v with none\n", with, humanize.Comma(int64(*live)), without)
 	return err
+}
+
+func figure(of []objects.Figure, i int) string {
+	if i >= len(of) {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f", of[i].Value)
 }

@@ -7,7 +7,9 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -17,10 +19,13 @@ import (
 	"github.com/pyarena/pyarena/unsafeobj"
 )
 
-// script does in Python what work does here.
-//
-//go:embed objects.py
-var script string
+// script does in Python what work does here, and module through its C API.
+var (
+	//go:embed objects.py
+	script string
+	//go:embed capi/objects.c
+	module []byte
+)
 
 // Figure is a measurement: nanoseconds per operation, or bytes.
 type Figure struct {
@@ -40,19 +45,74 @@ func Python(ctx context.Context, n, rounds int) (figures []Figure, version strin
 		return nil, "", fmt.Errorf("python3: %w", err)
 	}
 	version = strings.TrimSpace(string(out))
-	out, err = exec.CommandContext(ctx, path, "-c", script, strconv.Itoa(n), strconv.Itoa(rounds)).Output()
+	figures, err = ask(ctx, path, script, strconv.Itoa(n), strconv.Itoa(rounds))
+	return figures, version, err
+}
+
+// ErrNoHeaders is returned where there is no C compiler, or no Python.h.
+var ErrNoHeaders = errors.New("no C compiler, or no headers of Python's (python3-dev)")
+
+// PythonC returns the figures of the same python3, of the same work in C.
+func PythonC(ctx context.Context, n, rounds int) ([]Figure, error) {
+	path, err := exec.LookPath("python3")
 	if err != nil {
-		return nil, "", fmt.Errorf("python3: %w", err)
+		return nil, ErrNoHeaders
+	}
+	include, err := exec.CommandContext(ctx, path, "-c", "import sysconfig; print(sysconfig.get_path('include'))").Output()
+	if err != nil {
+		return nil, fmt.Errorf("python3: %w", err)
+	}
+	headers := strings.TrimSpace(string(include))
+	if _, err := os.Stat(filepath.Join(headers, "Python.h")); err != nil {
+		return nil, ErrNoHeaders
+	}
+	dir, err := os.MkdirTemp("", "capi")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	source := filepath.Join(dir, "objects.c")
+	if err := os.WriteFile(source, module, 0o600); err != nil {
+		return nil, err
+	}
+	for _, cc := range []string{os.Getenv("CC"), "cc", "gcc", "clang"} {
+		compiler, err := exec.LookPath(cc)
+		if cc == "" || err != nil {
+			continue
+		}
+		args := []string{"-O2", "-shared", "-fPIC", "-I" + headers, "-o", filepath.Join(dir, "capi.so"), source}
+		if runtime.GOOS == "darwin" {
+			args = append(args, "-undefined", "dynamic_lookup")
+		}
+		if out, err := exec.CommandContext(ctx, compiler, args...).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%s: %w: %s", cc, err, out)
+		}
+		return ask(ctx, path, `
+import sys
+sys.path.insert(0, sys.argv[1])
+import capi
+for name, ns in capi.run(int(sys.argv[2]), int(sys.argv[3])):
+    print(name, ns, sep="\t")
+`, dir, strconv.Itoa(n), strconv.Itoa(rounds))
+	}
+	return nil, ErrNoHeaders
+}
+
+// ask runs a script that prints figures.
+func ask(ctx context.Context, python, script string, args ...string) (figures []Figure, err error) {
+	out, err := exec.CommandContext(ctx, python, append([]string{"-c", script}, args...)...).Output()
+	if err != nil {
+		return nil, fmt.Errorf("python3: %w", err)
 	}
 	for line := range strings.Lines(string(out)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "\t")
 		v, err := strconv.ParseFloat(value, 64)
 		if err != nil {
-			return nil, "", fmt.Errorf("python3 printed %q", line)
+			return nil, fmt.Errorf("python3 printed %q", line)
 		}
 		figures = append(figures, Figure{name, v})
 	}
-	return figures, version, nil
+	return figures, nil
 }
 
 // bench is what the work needs.

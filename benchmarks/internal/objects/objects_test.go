@@ -2,6 +2,7 @@ package objects
 
 import (
 	"context"
+	"errors"
 	"testing"
 )
 
@@ -18,6 +19,15 @@ func TestWork(t *testing.T) {
 		}
 		if version == "" {
 			continue // the work has run
+		}
+		c, err := PythonC(context.Background(), 1000, 1)
+		if err != nil && !errors.Is(err, ErrNoHeaders) {
+			t.Error(err)
+		}
+		for i := range c {
+			if c[i].Name != python[i].Name || c[i].Value <= 0 {
+				t.Errorf("figure %d is %+v in C, and %q in Python", i, c[i], python[i].Name)
+			}
 		}
 		if len(got) != len(python) {
 			t.Fatalf("%d figures, Python has %d", len(got), len(python))
