@@ -160,3 +160,169 @@ func TestObjectSliceGetsOn(t *testing.T) {
 		}
 	}
 }
+
+// wide has more references than a slice looks at in one go.
+type wide struct {
+	ID     int64
+	Fields [2*window + 5]Field[Object]
+}
+
+// Containers of every kind that are larger than a slice refer to each other, and are
+// changed in every way between slices. None that is alive refers to a dead one, none
+// forgets that it refers to containers, and in the end all is found.
+func TestObjectSlicesWide(t *testing.T) {
+	for seed := range uint64(4) {
+		finalised := 0
+		spec := ClassSpec[wide]{Name: "Wide"}
+		if seed%2 == 1 {
+			spec.Finalize = func(n Instance[wide]) {
+				finalised++
+				for i := range n.Payload().Fields {
+					objectOK(t, n.Payload().Fields[i].Set(n.Object(), n.Object()))
+				}
+			}
+		}
+		class := objectMust(NewClass(spec))
+		s := objectSpace(t, SpaceOptions{Incremental: SliceLimit{Objects: minSlice}})
+		s.gc.slice.Objects = []int{1, 50, window + 2, 1000}[seed]
+		s.SetThreshold(200, 5, 1<<30)
+		r := rand.New(rand.NewPCG(13, seed))
+		root := objectMust(s.List())
+		check := func() {
+			t.Helper()
+			if err := s.check(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		any := func() AnyRef {
+			for range 5 {
+				if n := root.Get().Len(); n > 0 {
+					if x := objectMust(root.Get().Get(r.IntN(n))); r.IntN(2) == 0 {
+						return x
+					} else if l, err := As[List](x.Object()); err == nil && l.Len() > 0 {
+						y := objectMust(l.Get(r.IntN(l.Len())))
+						x.Release()
+						return y
+					} else {
+						x.Release()
+					}
+				}
+			}
+			return objectMust(class.New(s)).Any()
+		}
+		make := func() AnyRef {
+			switch r.IntN(5) {
+			case 0:
+				return objectMust(s.List()).Any()
+			case 1:
+				return objectMust(s.Dict()).Any()
+			case 2:
+				return objectMust(s.Set()).Any()
+			case 3:
+				items := []Object{}
+				for range 2*window + r.IntN(50) {
+					items = append(items, None())
+				}
+				x, y := any(), any()
+				items[r.IntN(len(items))], items[r.IntN(len(items))] = x.Object(), y.Object()
+				tuple := objectMust(s.Tuple(items...))
+				x.Release()
+				y.Release()
+				return tuple.Any()
+			}
+			return objectMust(class.New(s)).Any()
+		}
+		key := func() Ref[Int] { return objectMust(s.Int(1000 + r.Int64N(300))) }
+		change := func(o, v Object) {
+			switch TypeOf(o).Name() {
+			case "list":
+				l := List{object: o}
+				n := l.Len()
+				switch op := r.IntN(8); {
+				case n < 2*window || op == 0 && n < 3*window:
+					for range 20 {
+						if r.IntN(10) > 0 {
+							objectOK(t, l.Insert(r.IntN(l.Len()+1), None()))
+						} else {
+							objectOK(t, l.Insert(r.IntN(l.Len()+1), v))
+						}
+					}
+				case op < 3:
+					objectOK(t, l.Set(r.IntN(n), v))
+				case op < 5:
+					x := objectMust(l.Pop(r.IntN(n)))
+					x.Release()
+				case op == 5:
+					i := r.IntN(n)
+					objectOK(t, l.Delete(i, min(n, i+r.IntN(window))))
+				case op == 6 && r.IntN(10) == 0:
+					objectOK(t, l.Delete(0, n))
+				default:
+					objectOK(t, l.Append(v))
+				}
+			case "dict":
+				d := Dict{object: o}
+				k := key()
+				switch op := r.IntN(20); {
+				case op == 0 && r.IntN(10) == 0:
+					objectOK(t, d.Clear())
+				case op < 8:
+					_ = d.Delete(k.Object())
+				case op < 14:
+					objectOK(t, d.Set(k.Object(), None()))
+				default:
+					objectOK(t, d.Set(k.Object(), v))
+				}
+				k.Release()
+			case "set":
+				set := Set{object: o}
+				k := key()
+				switch op := r.IntN(20); {
+				case op == 0 && r.IntN(10) == 0:
+					objectOK(t, set.Clear())
+				case op < 8:
+					_ = set.Delete(k.Object())
+				case op < 14:
+					objectOK(t, set.Add(k.Object()))
+				case TypeOf(v) == class.Type():
+					objectOK(t, set.Add(v))
+				}
+				k.Release()
+			case "Wide":
+				n := Instance[wide]{object: o}
+				objectOK(t, n.Payload().Fields[r.IntN(len(n.Payload().Fields))].Set(o, v))
+			}
+		}
+		for range 2500 {
+			if n := root.Get().Len(); n < 10 || r.IntN(10) == 0 && n < 40 {
+				x := make()
+				objectOK(t, root.Get().Append(x.Object()))
+				x.Release()
+			} else if r.IntN(20) == 0 {
+				x := objectMust(root.Get().Pop(r.IntN(n)))
+				x.Release()
+			}
+			for range 1 + r.IntN(8) {
+				x, v := any(), any()
+				change(x.Object(), v.Object())
+				x.Release()
+				v.Release()
+			}
+			if r.IntN(3) == 0 {
+				objectMust(s.CollectSlice())
+				if r.IntN(4) == 0 {
+					check()
+				}
+			}
+		}
+		st := s.Stats()
+		t.Log(st.Generations, st.Incremental, st.Objects, finalised)
+		root.Release()
+		collectAll(t, s)
+		collectAll(t, s)
+		collectAll(t, s)
+		if n := liveBlocks(t, s); n != 0 {
+			t.Error(n, "blocks left:", s.Stats().Objects)
+		}
+	}
+}

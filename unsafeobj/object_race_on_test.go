@@ -1,0 +1,5 @@
+//go:build race
+
+package unsafeobj
+
+const raceEnabled = true
