@@ -128,6 +128,18 @@ func BenchmarkObjectDict(b *testing.B) {
 				r.Release()
 			}
 		})
+		b.Run("op=delete", func(b *testing.B) {
+			for b.Loop() {
+				k := objs[next()].Object()
+				if d.Get().Delete(k) != nil { // all are gone
+					b.StopTimer()
+					for i := range objs {
+						_ = d.Get().Set(objs[i].Object(), v.Object())
+					}
+					b.StartTimer()
+				}
+			}
+		})
 		d.Release()
 		v.Release()
 		for i := range objs {

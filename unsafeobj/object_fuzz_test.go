@@ -185,6 +185,10 @@ func (w *world) bury(collected bool) {
 // check compares all that can be reached with the model.
 func (w *world) check() {
 	w.t.Helper()
+	w.s.lock()
+	err := w.s.check()
+	w.s.unlock()
+	objectOK(w.t, err)
 	n := w.counts()
 	for x := range w.reachable() {
 		if got := RefCount(x.o); got != n[x] && w.exact || got > n[x] {

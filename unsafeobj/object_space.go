@@ -702,10 +702,7 @@ func (s *Space) dead(h *header) {
 		h := g.object()
 		for c := childrenOf(h); c.left > 0; {
 			var x *header
-			x, c = c.next()
-			if x != nil && x.typ < firstContainer && x.space > 0 && x.refs > 1 {
-				x.refs--
-			} else if x != nil {
+			if x, c = c.next(); x != nil {
 				s.lose(x)
 			}
 		}
@@ -777,8 +774,17 @@ func (s *Space) hold(h, x *header) {
 	}
 }
 
-// lose drops the reference that an object of s had to x.
+// lose drops the reference that an object of s had to x. It is inlined; only what is
+// a container, shared or dead now is called.
 func (s *Space) lose(x *header) {
+	if x.typ < firstContainer && x.space > 0 && x.refs > 1 {
+		x.refs--
+		return
+	}
+	s.loseSlow(x)
+}
+
+func (s *Space) loseSlow(x *header) {
 	if x.typ >= firstContainer {
 		s.gc.shade(x)
 	}
