@@ -97,8 +97,13 @@
 // program that must not stop.
 //
 // Finalisers and the callbacks of weak references are called when the operation
-// that caused them is over, so they may do everything. If one panics it is reported,
-// and nothing is lost. An object is finalised once in its life, and may live on.
+// that caused them is over, so they may do everything, but close the Space. If one
+// panics it is reported, and nothing is lost; nor if it ends its goroutine. An object is
+// finalised once in its life, and may live on.
+//
+// An operation that returns an error has changed nothing, unless it says otherwise, also
+// when memory is refused in the middle of it. Containers may be nested to any depth; to be compared, hashed
+// and converted, 1000 deep.
 //
 // An owned Space belongs to one goroutine at a time, with all its objects, and its
 // counts are plain. A shared Space ([SpaceOptions]) is for all: Release and Clone are

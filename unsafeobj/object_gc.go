@@ -886,7 +886,9 @@ func (s *Space) Collect(generation int) (int, error) {
 
 // CollectSlice does one slice of a collection of the oldest generation, as allocation
 // does by itself, and reports whether the collection is finished: for a program that
-// knows when it is idle. Without SpaceOptions.Incremental it is a full collection.
+// knows when it is idle. Without SpaceOptions.Incremental it is a full collection. While
+// another collection is under way it does nothing, and reports false: a finaliser must
+// not wait for it.
 func (s *Space) CollectSlice() (done bool, err error) {
 	c := &s.gc
 	if !c.slice.enabled() {
@@ -918,7 +920,8 @@ func (s *Space) setOff(off bool) {
 // SetThreshold sets when collections come by themselves: one of generation 0 when
 // so many more containers were made than freed, and one of 1 and of 2 after so many
 // of the generation below; one of 2 moreover only when a quarter has come to it.
-// At first they are 700, 10 and 10.
+// At first they are 700, 10 and 10. With 0, or less, each is followed by one; to have
+// none, [Space.Disable] them.
 func (s *Space) SetThreshold(g0, g1, g2 int) {
 	s.lock()
 	for i, n := range [generations]int{g0, g1, g2} {

@@ -11,7 +11,8 @@ import (
 
 // DecodeJSON reads one JSON value straight into objects, which the caller owns. It
 // sets d.UseNumber: integers become ints of any size. Names in JSON objects are
-// interned.
+// interned. d may stand within an array that the program has opened; its end is an error
+// here, so ask d.More first.
 func (s *Space) DecodeJSON(d *json.Decoder) (AnyRef, error) {
 	d.UseNumber()
 	// open are the containers that the next token is in, the innermost last; of a

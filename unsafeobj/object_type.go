@@ -118,10 +118,15 @@ func TypeOf(o Object) *Type {
 	return typeOf(at(o.addr))
 }
 
-// ClassSpec describes a Class. Its functions are called with the Space locked, if
-// it is a shared one, and must do no more than read the payload; but for Finalize,
-// which is called outside of any operation and may do everything. One that panics
-// is as if it had not been there, and reported.
+// ClassSpec describes a Class. Finalize is called outside of any operation, and may do
+// everything but close the Space ([ErrBusy]). The others are called in the middle of
+// one, and must do no more than read the payload: in an owned Space what changes a
+// container then panics with [ErrReentered]; in a shared one, which is locked, it waits
+// for ever.
+//
+// A panic of Hash or Equal is the error of the operation. After one of Repr an instance
+// is printed as if it had none. One of Finalize or Dealloc is reported, and all is as if
+// it had returned.
 type ClassSpec[P any] struct {
 	// Name is the type's name, "Node" say. If empty it is that of P.
 	Name string
