@@ -2,6 +2,7 @@ package shard
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 	"unsafe"
@@ -64,13 +65,21 @@ func free(t *testing.T, table *Table, p unsafe.Pointer) {
 	}
 }
 
-// onOneShard skips a test of where blocks lie where shards are chosen by the address
-// of the stack: a goroutine may use two then, and leave most of a pool free.
+// onOneP runs a test of where blocks lie on one P.
+func onOneP(t *testing.T) {
+	t.Helper()
+	n := runtime.GOMAXPROCS(1)
+	t.Cleanup(func() { runtime.GOMAXPROCS(n) })
+}
+
+// onOneShard runs a test on one shard. It skips the test where shards are chosen by the
+// address of the stack: a goroutine may use two then, and leave most of a pool free.
 func onOneShard(t *testing.T) {
 	t.Helper()
 	if !grace.Pinned {
 		t.Skip("a goroutine may use two shards")
 	}
+	onOneP(t)
 }
 
 // tries returns how often a table has given back what was idle for a request.
@@ -120,6 +129,7 @@ func TestRefusedAgain(t *testing.T) {
 // Who frees random blocks until there is room frees at most twice as many as when
 // every request tries, and few of its requests do.
 func TestFreeUntilThereIsRoom(t *testing.T) {
+	onOneP(t)
 	run := func(always bool, want int) (frees int, tries uint32) {
 		table := atLimit(t, 4)
 		r := rand.New(rand.NewPCG(1, 2))
