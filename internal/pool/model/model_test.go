@@ -1,4 +1,4 @@
-// Package model_test checks the model of the ownership word.
+// Package model_test checks the models of the ownership word and of double frees.
 package model_test
 
 import (
@@ -17,5 +17,11 @@ func TestOwnership(t *testing.T) {
 // TestOwnershipSecond: as TestOwnership, with pools that are adopted at the
 // second free.
 func TestOwnershipSecond(t *testing.T) { spin.Holds(t, "ownership.pml", "ADOPT=2") }
+
+func TestDouble(t *testing.T) {
+	spin.Check(t, "double.pml",
+		"NO_CLAIM", "LINK_STORED", "RETIRE_LENGTHS", "RETIRE_KEPT", "RETIRE_MAGAZINE",
+		"HOT_UNCHAINED", "SET_UNCHAINED", "UNCHAIN_UNSEALED", "OUT_SEALED")
+}
 
 func TestCovers(t *testing.T) { spin.Covers(t, "..", "ownership.pml") }

@@ -34,8 +34,9 @@
  * with the step on the word beside it. Malloc takes any bit, not the lowest. A
  * sweep or a pool that leaves the front of its list is a Retire at any time. Only
  * one of the shards keeps blocks hot, and remembers the last one. The stacks are sets here (see tagstack.pml),
- * the grace period is a wait for the shard's user (see swap.pml). The seal, double
- * frees and lost chains are not there. ADOPT is adoptAt.
+ * the grace period is a wait for the shard's user (see swap.pml). The seal and
+ * lost chains are not there. Frees of one block at the same moment are double.pml's, and
+ * Retire goes by lengths here, for there are no such frees. ADOPT is adoptAt.
  * Left out: PlaceInner and PlaceRun, which mark units that are no pool, under
  * the arenas' lock.
  *
