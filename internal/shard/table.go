@@ -645,6 +645,9 @@ func (t *Table) freePinned(s *Shard, p unsafe.Pointer) Verdict {
 	if h.Owner() != s.id {
 		return t.freeRemote(s, h, p)
 	}
+	if s.Keeps(p) {
+		return Double // a program that frees twice may have broken its seal
+	}
 	switch h.StateOf(p) {
 	case pool.Foreign:
 		return NotOurs

@@ -19,8 +19,7 @@
  *
  * Abstracted. A block is not handed out while a free of it is under way that has not
  * claimed it: that would be a free of somebody else's block, not to be told from a good
- * one, the more since Data is always the same. The owner makes one of the frees of a block
- * at most, until it is handed out again. It keeps any block that it frees, puts it into
+ * one, the more since Data is always the same. The owner keeps any block that it frees, puts it into
  * the magazine or sets its bit, and goes along the chain a block at a time, or drops it
  * where it is broken, when it likes. A freer's look at the bitmap is one step with the
  * beginning of its free, allFreed is one step. Posts, and how a pool changes hands, are in
@@ -174,14 +173,18 @@ inline Retire() {
 inline UnsafeFree() {
 	atomic {
 		if
-		:: held[1] || (MayFree(1) && !mine[1]) -> b = 1
-		:: held[2] || (MayFree(2) && !mine[2]) -> b = 2
+		:: held[1] || MayFree(1) -> b = 1
+		:: held[2] || MayFree(2) -> b = 2
 		fi;
 		begin(b);
 		mine[b] = true;
 		fast = Quiet && b != hot;
 		if
+#ifdef KEPT_FREED
 		:: word.owned && !bits[b] && (fast || !IsSeal(first[b]))
+#else
+		:: word.owned && !bits[b] && b != hot && (fast || !IsSeal(first[b]))
+#endif
 		:: else -> end(b, false); b = 0; fast = false; goto next
 		fi
 	};

@@ -21,7 +21,7 @@ func TestOwnershipSecond(t *testing.T) { spin.Holds(t, "ownership.pml", "ADOPT=2
 func TestDouble(t *testing.T) {
 	spin.Check(t, "double.pml",
 		"NO_CLAIM", "LINK_STORED", "RETIRE_LENGTHS", "RETIRE_KEPT", "RETIRE_MAGAZINE",
-		"HOT_UNCHAINED", "SET_UNCHAINED", "UNCHAIN_UNSEALED", "OUT_SEALED")
+		"HOT_UNCHAINED", "SET_UNCHAINED", "UNCHAIN_UNSEALED", "OUT_SEALED", "KEPT_FREED")
 }
 
 func TestCovers(t *testing.T) { spin.Covers(t, "..", "ownership.pml") }
