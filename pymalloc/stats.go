@@ -115,10 +115,10 @@ func (a *Allocator) Stats() Stats {
 	unit := uint64(g.UnitBytes)
 	var classes [sizeclass.Count]ClassStats
 	census := t.Arenas.Visit(func(h *pool.Header) { s.addPool(h, unit, &classes) })
-	var hot [sizeclass.Count]int
-	t.HotBlocks(&hot)
+	var kept [sizeclass.Count]int
+	t.KeptBlocks(&kept)
 	for c, cs := range classes {
-		n := min(uint64(hot[c]), cs.Live)
+		n := min(uint64(kept[c]), cs.Live)
 		cs.Live -= n
 		cs.Available += n
 		bytes := n * uint64(sizeclass.Size(uint8(c)))

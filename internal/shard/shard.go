@@ -12,8 +12,9 @@
 //
 // # Where a block comes from
 //
-//	fast path   free list of the first pool of used[class], or its next
-//	            untouched block
+//	fast path   the block that malloc took last, if it was freed since; the top
+//	            of the class's magazine; a free block of the first pool of
+//	            used[class]
 //	Refill      the pool's remote list; the next pool of the list; pools from
 //	            the inbox; the shared usedpools[class]; the shard's empty pools;
 //	            the shared freepools                             (pinned)
@@ -21,7 +22,8 @@
 //
 // # Where a block goes
 //
-//	fast path   free list of its pool, if the shard owns it
+//	fast path   the magazine of its class, or, if that is full, its pool, if the
+//	            shard owns that
 //	Trip        the pool was full: to the front of used[class], as in CPython;
 //	            or it is empty: to the shard's empties, to freepools beyond
 //	            that, or to the arena

@@ -323,9 +323,9 @@ func (v *visit) drainUsable(st *stack) {
 	}
 }
 
-// HotBlocks adds to n, by class, the blocks that shards keep for the next malloc:
+// KeptBlocks adds to n, by class, the blocks that shards have at hand for mallocs:
 // they count as in use in their pools.
-func (t *Table) HotBlocks(n *[sizeclass.Count]int) {
+func (t *Table) KeptBlocks(n *[sizeclass.Count]int) {
 	t.eachShard(func(s *Shard) {
 		if c := load(&s.hot.class); c != noClass {
 			n[c]++
