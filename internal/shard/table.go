@@ -491,24 +491,26 @@ func (t *Table) refill(s *Shard, c uint8) (f found, broken unsafe.Pointer) {
 		s.acquire(h)
 		return foundBlock, nil
 	}
-	if s.pending != 0 {
+	// An empty pool at hand is taken before the rest of a long inbox is looked at.
+	shape := &t.Arenas.Shapes[c]
+	h := (*pool.Header)(nil)
+	if shape.Units == 1 {
+		h = s.popEmpty()
+	}
+	if h == nil && s.pending != 0 {
 		return foundMore, nil
 	}
-	shape := &t.Arenas.Shapes[c]
-	if shape.Units == 1 {
-		h := s.popEmpty()
-		if h == nil {
-			if n := t.free.Pop(arena.Links()); n != 0 {
-				t.nfree.Add(-1)
-				h = t.Arenas.ByNumber(n)
-			}
+	if h == nil && shape.Units == 1 {
+		if n := t.free.Pop(arena.Links()); n != 0 {
+			t.nfree.Add(-1)
+			h = t.Arenas.ByNumber(n)
 		}
-		if h != nil {
-			h.Format(c, shape)
-			h.Own(s.id)
-			s.acquire(h)
-			return foundBlock, nil
-		}
+	}
+	if h != nil {
+		h.Format(c, shape)
+		h.Own(s.id)
+		s.acquire(h)
+		return foundBlock, nil
 	}
 	return foundNothing, nil
 }
