@@ -294,7 +294,7 @@ func Seal(p unsafe.Pointer) { seal(p, 0) }
 
 // Unseal clears the mark of the block at p. Whoever hands a block out does so: it
 // may have been on a remote list once.
-func Unseal(p unsafe.Pointer) { *(*uint64)(p) = 0 }
+func Unseal(p unsafe.Pointer) { store64((*uint64)(p), 0) }
 
 func (h *Header) distance(p unsafe.Pointer) uint32 {
 	return uint32(uintptr(p) - uintptr(unsafe.Pointer(h)))
@@ -415,7 +415,7 @@ func (h *Header) StateInBits(p unsafe.Pointer) State {
 }
 
 // IsFreed reports whether the block that begins at p has a whole seal.
-func (h *Header) IsFreed(p unsafe.Pointer) bool { return h.isSeal(*(*uint64)(p), p) }
+func (h *Header) IsFreed(p unsafe.Pointer) bool { return h.isSeal(load64((*uint64)(p)), p) }
 
 // isSeal reports whether a word read from the block at p is a whole seal.
 func (h *Header) isSeal(w uint64, p unsafe.Pointer) bool {
@@ -598,7 +598,7 @@ func (h *Header) Quieten(hot uintptr) {
 func (h *Header) unchain(hot uintptr, report bool) (broken unsafe.Pointer) {
 	for n := 0; n < chainStep && h.chain != 0; n++ {
 		p := unsafe.Add(unsafe.Pointer(h), h.chain)
-		word := *(*uint64)(p)
+		word := load64((*uint64)(p))
 		link, _ := unseal(word, p)
 		i := h.Index(p)
 		if i >= h.blocks || !h.isSeal(word, p) || (link != 0) != (h.chainLen > 1) {
@@ -772,7 +772,7 @@ func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt, wipe bool) (d
 	d := h.distance(p)
 	number, adoptAt := h.number, uint32(h.adoptAt)
 	first := (*uint64)(p)
-	data := *first // the program's
+	data := load64(first) // the program's
 	is := data
 	if h.isSeal(data, p) {
 		return Double, number, h.Owner()
