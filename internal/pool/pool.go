@@ -16,8 +16,8 @@
 // the remote list, and after the owner has taken that, on the chain, until it
 // sets their bits, a few at a time.
 //
-//	live = blocks - set bits
-//	     = blocks in use + length of the chain + length of the remote list
+//	live = blocks - set bits + blocks in the owner's magazine
+//	     = blocks in use + those + length of the chain + length of the remote list
 //
 // The second line is a bound, not an equation, where a program frees a block twice
 // at the same moment: see "Double frees".

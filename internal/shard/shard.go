@@ -118,7 +118,7 @@ type hot struct {
 
 const noClass = 255
 
-// noBlock is at no address that is free'd, not even at nil.
+// noBlock is at no address that may be given to a free, not even at nil.
 var noBlock = pool.NoBlock()
 
 // TakeHot returns the block that is kept here, if it is of class c.
