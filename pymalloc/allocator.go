@@ -63,7 +63,8 @@ func (a *Allocator) open() (*shard.Table, error) {
 
 // Trim gives all memory back to the system that holds no live block: empty
 // arenas are unmapped, and the pages of empty pools dropped. It takes shards
-// away from busy Ps for a moment and stops the world twice for some 50 µs each.
+// away from busy Ps for a moment and stops the world, once or twice, for some 50 µs
+// each.
 // The error is the system's refusal to take memory; it stays mapped then, and
 // is tried again.
 func (a *Allocator) Trim() error {

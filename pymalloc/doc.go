@@ -99,8 +99,7 @@
 //  5. A block of another shard's pool is linked to the pool's remote list by one
 //     compare-and-swap of the word that names the owner, and the freer touches the
 //     pool no more; the first onto a full pool posts the pool to its owner's
-//     inbox; an abandoned pool is adopted by the freer that brings its remote
-//     list to an eighth of its blocks (Table.freeRemote).
+//     inbox; an abandoned pool is adopted by its first freer (Table.freeRemote).
 //  6. A large run gives its units back, and a huge mapping is kept for a request
 //     of a similar size: not pinned, under a lock.
 //
@@ -148,10 +147,16 @@
 // whole arena in memory, and unmaps what has not been needed for a whole
 // RetainDelay, or exceeds RetainBytes. It comes at most once a second, for
 // all allocators that are due, again where shards were busy, and no more once
-// nothing is free. Trim does so at once, for busy shards too. Each
-// stops the world up to twice, for some 50 µs, which is the grace period: a pinned
-// goroutine cannot be stopped, so when the world stands still none is pinned.
-// What the system refuses to take is kept for use and tried again.
+// nothing is free. Trim does so at once, for busy shards too.
+//
+// To unmap arenas it stops the world for some 50 µs, which is the grace period: a
+// pinned goroutine cannot be stopped, so when the world stands still none is pinned.
+// For the shards it needs another, but on Linux on amd64, where a barrier and the end
+// of the section under way will do. What the system refuses to take is kept for use and
+// tried again.
+//
+// The scheduler moves goroutines between Ps. Where they would free the blocks of a
+// shard that is left behind, they get it back, or it is drained (shard/follow.go).
 //
 // A shard that is drained passes its pools on: those with free blocks to the
 // shared usedpools, full ones to nobody (they are abandoned), empty ones to their

@@ -128,9 +128,9 @@ func (m *model) freeRemote(i int, mayAdopt bool) {
 	m.checkBytes(i)
 	want := pool.Pushed
 	switch {
-	case m.owner == pool.Abandoned && mayAdopt && m.counts['r']+1 >= max(len(m.state)/8, 1):
+	case m.owner == pool.Abandoned && mayAdopt:
 		want = pool.Adopted
-	case m.owner == pool.Abandoned && m.counts['r']+1 >= max(len(m.state)/8, 1):
+	case m.owner == pool.Abandoned:
 		want = pool.Unclaimed
 	case m.post == pool.Want:
 		want = pool.Post

@@ -46,7 +46,7 @@
 //	shard     -> Shared     the shard's drain; then the pool is pushed on usedpools
 //	shard     -> Abandoned  the shard's drain, if the pool is full
 //	Shared    -> shard      who popped the pool from usedpools
-//	Abandoned -> shard      a freer, with its own block, once adoptAt are free
+//	Abandoned -> shard      the first freer, with its own block
 //	Abandoned -> Shared     the same, if it has no shard
 //
 // Transitions of post, the notice that a full pool has free blocks again:
@@ -142,7 +142,6 @@ type Header struct {
 	number  uint32 // of the pool, in the process
 	units   uint32
 	first   uint32  // of an Inner unit: units back to the first
-	adoptAt uint16  // remote length at which a freer adopts an abandoned pool
 	pick    uint8   // the word of a hardened pool that blocks come from; the owner's
 	hard    bool    // hardened
 	usable  uintptr // bytes of a large run's block
@@ -495,7 +494,7 @@ func (h *Header) Format(c uint8, s *sizeclass.Shape) {
 	h.inverse, h.size2 = s.Inverse, s.Size
 	store(&h.size, s.Size)
 	store(&h.blocks, s.Blocks)
-	h.adoptAt, h.pick = uint16(max(s.Blocks/8, 1)), 0
+	h.pick = 0
 	h.empty()
 	if h.IsHard() && !h.clean {
 		h.sealAll()
@@ -770,7 +769,7 @@ const (
 //go:nosplit
 func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt, wipe bool) (did Outcome, number, owner uint32) {
 	d := h.distance(p)
-	number, adoptAt := h.number, uint32(h.adoptAt)
+	number = h.number
 	first := (*uint64)(p)
 	data := load64(first) // the program's
 	is := data
@@ -807,8 +806,8 @@ func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt, wipe bool) (d
 		}
 		is = link
 		n := w.Len() + 1
-		if owner == Abandoned && n >= adoptAt {
-			// Somebody has to take the pool: this may be its last free.
+		if owner == Abandoned {
+			// Somebody has to take the pool, which is full but for this block.
 			if !mayAdopt {
 				if h.word.CompareAndSwap(uint64(w), uint64(w.with(Shared, Quiet).withRemote(d, n))) {
 					return Unclaimed, number, owner
@@ -816,7 +815,7 @@ func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt, wipe bool) (d
 				continue
 			}
 			if h.word.CompareAndSwap(uint64(w), uint64(makeWord(me, Quiet)|chained)) {
-				h.chain = d // an abandoned pool has none
+				h.chain = d
 				store(&h.chainLen, n)
 				return Adopted, number, owner
 			}

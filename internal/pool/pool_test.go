@@ -432,8 +432,8 @@ func TestPost(t *testing.T) {
 	}
 }
 
-// TestAbandon: an abandoned pool gathers an eighth of its blocks, and then becomes
-// that of the freer, if the freer can have pools.
+// TestAbandon: an abandoned pool becomes that of its first freer, if the freer can have
+// pools.
 func TestAbandon(t *testing.T) {
 	for _, size := range []int{16, 64, 512, 4096} {
 		h := newPool(t, size)
@@ -443,18 +443,11 @@ func TestAbandon(t *testing.T) {
 			t.Fatal("a full pool was not abandoned")
 		}
 		wantWord(t, h, pool.Abandoned, pool.Quiet, 0)
-		adoptAt := max(n/8, 1)
-		for i, p := range all[:adoptAt-1] {
-			push(t, h, p, pool.Pushed)
-			wantWord(t, h, pool.Abandoned, pool.Quiet, uint32(i+1))
-		}
-		push(t, h, all[adoptAt-1], pool.Adopted)
+		push(t, h, all[n/2], pool.Adopted)
 		wantWord(t, h, other, pool.Quiet, 0)
-		wantCounts(t, h, n, n-adoptAt)
-		for i := range adoptAt {
-			if p := alloc(t, h); p == nil || int(h.Index(p)) >= adoptAt {
-				t.Fatalf("block %d of those adopted is at %p", i, p)
-			}
+		wantCounts(t, h, n, n-1)
+		if p := alloc(t, h); p != all[n/2] {
+			t.Fatalf("the block is at %p, freed was %p", p, all[n/2])
 		}
 		wantCounts(t, h, n, n)
 		if alloc(t, h) != nil {
@@ -470,7 +463,7 @@ func TestAbandon(t *testing.T) {
 	}
 	for i, p := range all {
 		want := pool.Pushed
-		if i == len(all)/8-1 {
+		if i == 0 {
 			want = pool.Unclaimed
 		}
 		if did, _, _ := h.PushRemote(p, pool.Nobody, false, false); did != want {
@@ -499,7 +492,7 @@ func TestShare(t *testing.T) {
 		t.Fatal("not shared")
 	}
 	wantWord(t, h, pool.Shared, pool.Quiet, 1)
-	for i, p := range all[10:40] { // many more than adopt an abandoned pool
+	for i, p := range all[10:40] {
 		push(t, h, p, pool.Pushed)
 		wantWord(t, h, pool.Shared, pool.Quiet, uint32(i+2))
 	}

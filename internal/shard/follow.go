@@ -2,6 +2,7 @@ package shard
 
 import (
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/grace"
@@ -12,6 +13,11 @@ import (
 // that it has allocated is another's now, and the shard that it finds has nothing
 // of its own. So when a shard frees blocks of one other shard, hardly any of its
 // own, and the P of that one has not allocated meanwhile, the two Ps swap shards.
+//
+// A goroutine that was moved to and fro while it allocated finds its blocks in both
+// shards, and a swap would not help. Then the other shard is detached from its
+// idle P, for the janitor to drain. Who frees a block of a pool that was full adopts
+// the pool then, and who needs one with free blocks takes it from the shared ones.
 //
 // # States and transitions
 //
@@ -26,17 +32,24 @@ import (
 //	both counts are even    nobody uses the shards: each into the other slot
 //	else                    back into their own
 //
+// To detach a shard: the same with its slot alone. To drain those of busy Ps (trim.go):
+// slot -> nil under the lock; the barrier; and once the count is even, or has changed,
+// nobody uses the shard.
+//
 // A slot is filled, emptied and swapped under the lock only; its shard's slot
 // field is written before it is put there, and read by its user.
 
 const (
-	// strayFrees is after how many frees of another shard's blocks the swap is
-	// tried. It takes some microseconds.
+	// strayFrees is after how many frees of another shard's blocks something is
+	// tried. A swap takes some microseconds.
 	strayFrees = 128
 	// straySections bounds the beginnings and ends of sections on the P
-	// meanwhile: two for each of these frees, two for a malloc beside each, and
-	// a quarter more.
+	// meanwhile, for a swap: two for each of these frees, two for a malloc beside
+	// each, and a quarter more.
 	straySections = strayFrees * 4 * 5 / 4
+	// minDetached is the least time between two shards of a table that are
+	// detached: to drain one takes some 100 ns for each of its pools.
+	minDetached = 100 * time.Millisecond
 )
 
 // foreign counts the frees of other shards' blocks, by the shard's user.
@@ -46,6 +59,7 @@ type foreign struct {
 	began    uint32 // sections of this P when the count began
 	sections uint32 // of the owner's P then
 	found    uint32 // the owner, when there were enough; or 0
+	alone    bool   // and hardly any were of blocks of its own
 }
 
 // countForeign counts a free of a block of owner's. Pinned.
@@ -53,7 +67,7 @@ type foreign struct {
 //go:nosplit
 func (s *Shard) countForeign(owner uint32) {
 	f := &s.foreign
-	if !follows || owner < pool.FirstShard || s.ofP() == nil {
+	if !follows || owner < pool.FirstShard || s.ofP() == nil || shardOf(owner).ofP() == nil {
 		return
 	}
 	if f.owner != owner {
@@ -64,8 +78,8 @@ func (s *Shard) countForeign(owner uint32) {
 	}
 	if f.frees == strayFrees {
 		f.frees = 0
-		if s.sections()-f.began <= straySections && shardOf(owner).sections() == f.sections {
-			f.found = owner
+		if shardOf(owner).sections() == f.sections {
+			f.found, f.alone = owner, s.sections()-f.began <= straySections
 		}
 	}
 }
@@ -82,6 +96,12 @@ func (s *Shard) setSlot(slot *Slot) { atomic.StorePointer(&s.slot, unsafe.Pointe
 // the slot was emptied.
 func (slot *Slot) isBusy() bool { return atomic.LoadUint32(&slot.sections)%2 == 1 }
 
+// await returns once the section has ended that isBusy reports.
+func (slot *Slot) await() {
+	n := atomic.LoadUint32(&slot.sections)
+	poll(func() bool { return n%2 == 0 || atomic.LoadUint32(&slot.sections) != n })
+}
+
 // sections returns the number of beginnings and ends of sections on the shard's
 // P, or 0 while it has none.
 //
@@ -93,25 +113,30 @@ func (s *Shard) sections() uint32 {
 	return 0
 }
 
-// takeForeign returns the shard whose P seems idle while its blocks are freed
-// here, once.
-//
-//go:nosplit
-func (s *Shard) takeForeign() *Shard {
-	if s == nil {
-		return nil
-	}
-	owner := s.foreign.found
-	if owner == 0 {
-		return nil
-	}
-	s.foreign.found = 0
-	return shardOf(owner)
+// stray is what a shard's user has found out about another shard.
+type stray struct {
+	other *Shard // nil: nothing
+	alone bool   // its user frees hardly any blocks but the other's
 }
 
-// follow swaps the shard of a P with that of an idle one, if they are that still.
-// Not pinned.
-func (t *Table) follow(mine, other *Shard) {
+// takeStray returns the shard whose P seems idle while its blocks are freed here,
+// once.
+//
+//go:nosplit
+func (s *Shard) takeStray() (found stray) {
+	if s != nil && s.foreign.found != 0 {
+		found = stray{shardOf(s.foreign.found), s.foreign.alone}
+		s.foreign.found = 0
+	}
+	return found
+}
+
+// followOrDetach does what is to be done about what the user of the shard mine has
+// found, if both are of a P still. Not pinned.
+func (t *Table) followOrDetach(mine *Shard, found stray) {
+	if found.other == nil {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed.Load() {
@@ -122,13 +147,22 @@ func (t *Table) follow(mine, other *Shard) {
 		switch slot := t.view.slot(i); slot.Load() {
 		case mine:
 			a = slot
-		case other:
+		case found.other:
 			b = slot
 		}
 	}
-	if a == nil || b == nil {
-		return // drained, or a heap's, or of another table
+	switch {
+	case a == nil || b == nil: // drained, or a heap's, or of another table
+	case found.alone:
+		swap(a, b)
+	default:
+		t.detach(b)
 	}
+}
+
+// swap swaps the shards of two Ps. The caller holds mu.
+func swap(a, b *Slot) {
+	mine, other := a.Load(), b.Load()
 	a.Store(nil)
 	b.Store(nil)
 	if grace.Barrier() && !a.isBusy() && !b.isBusy() {
@@ -138,4 +172,39 @@ func (t *Table) follow(mine, other *Shard) {
 	}
 	a.Store(mine)
 	b.Store(other)
+}
+
+// detach takes the shard of a P, which is idle, for the janitor to drain, if the last
+// time is long ago. The caller holds mu.
+func (t *Table) detach(slot *Slot) {
+	now := time.Now()
+	if now.Sub(t.detachedAt) < t.detachRest || inBubble(now) {
+		return
+	}
+	s := slot.Load()
+	slot.Store(nil)
+	if !grace.Barrier() || slot.isBusy() {
+		slot.Store(s)
+		return
+	}
+	s.setSlot(nil)
+	t.detached = append(t.detached, s)
+	t.detachedAt, t.detachRest = now, minDetached
+	callDetached(t, now)
+}
+
+// drainDetached drains the detached shards.
+func (t *Table) drainDetached() {
+	t.trimming.Lock()
+	defer t.trimming.Unlock()
+	if t.closed.Load() {
+		return
+	}
+	v := &visit{t: t}
+	v.swapOut(func(*Shard) bool { return false })
+	begun := time.Now()
+	round{v}.drainShards()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.detachedAt, t.detachRest = time.Now(), max(minDetached, 20*time.Since(begun))
 }

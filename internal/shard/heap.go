@@ -13,11 +13,11 @@ import (
 
 // Heap is a shard for one goroutine, used without pinning.
 //
-// A trim may take the shard away: it empties the heap's slot, and after a grace
-// period, at which a goroutine in the middle of a call may have been stopped,
+// A trim may take the shard away: it empties the heap's slot, and after a barrier, or
+// a grace period, at which a goroutine in the middle of a call may have been stopped,
 // waits until the heap is not busy. Where stores are seen in program order the
-// busy mark needs no atomic instruction: the stop-the-world of the grace period
-// makes it visible, and its end is not seen before what was done under it.
+// busy mark needs no atomic instruction: the barrier or the stop-the-world of the
+// grace period makes it visible, and its end is not seen before what was done under it.
 type Heap struct {
 	View
 	shard    atomic.Pointer[Shard]
@@ -64,9 +64,12 @@ func (hp *Heap) Trip(s *Shard, h *pool.Header, i uint32) {
 	hp.table.Trip(hp, s, h, i, token)
 }
 
-// await returns once the heap was seen not busy, after a grace period.
-func (hp *Heap) await() {
-	for n := 0; hp.isBusy(); n++ {
+// await returns once the heap was seen not busy, after a grace period or barrier.
+func (hp *Heap) await() { poll(func() bool { return !hp.isBusy() }) }
+
+// poll returns once done reports true, which is expected soon.
+func poll(done func() bool) {
+	for n := 0; !done(); n++ {
 		if n < 100 {
 			runtime.Gosched()
 		} else {

@@ -1,7 +1,9 @@
 package shard
 
 import (
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -11,18 +13,21 @@ import (
 // for the process, made at init: a timer that is first armed inside a
 // testing/synctest bubble belongs to the bubble. When it fires, its function
 // runs on a goroutine of its own that ends with the round.
+//
+// It also drains shards that were detached, at once.
 var janitor struct {
-	mu    sync.Mutex
-	timer *time.Timer
-	due   map[*Table]time.Time // the zero time: as soon as the clock can be read
-	last  time.Time            // the end of the last round
+	mu       sync.Mutex
+	timer    *time.Timer
+	due      map[*Table]time.Time // the zero time: as soon as the clock can be read
+	last     time.Time            // the end of the last round
+	detached map[*Table]struct{}
 }
 
-// minRound is the least time between two rounds: each may stop the world twice.
+// minRound is the least time between two rounds: each may stop the world.
 const minRound = time.Second
 
 func init() {
-	janitor.due = map[*Table]time.Time{}
+	janitor.due, janitor.detached = map[*Table]time.Time{}, map[*Table]struct{}{}
 	janitor.timer = time.AfterFunc(1<<62, janitorRound)
 	janitor.timer.Stop()
 }
@@ -52,32 +57,47 @@ func (t *Table) armSlow() {
 	setTimer(now)
 }
 
+// callDetached makes the janitor drain the detached shards of the table. now is of
+// no bubble.
+func callDetached(t *Table, now time.Time) {
+	janitor.mu.Lock()
+	defer janitor.mu.Unlock()
+	janitor.detached[t] = struct{}{}
+	setTimer(now)
+}
+
 // disarm makes the janitor forget the table.
 func (t *Table) disarm() {
 	janitor.mu.Lock()
 	defer janitor.mu.Unlock()
 	delete(janitor.due, t)
+	delete(janitor.detached, t)
 }
 
 // inBubble reports whether now was read inside a synctest bubble: such a time
 // has no monotonic part.
 func inBubble(now time.Time) bool { return now == now.Round(0) }
 
-// setTimer sets the timer to the earliest table. The caller holds mu.
+// setTimer sets the timer to what is to be done first. The caller holds mu.
 func setTimer(now time.Time) {
-	if len(janitor.due) == 0 {
-		return
-	}
-	var first time.Time
-	for _, due := range janitor.due {
-		if first.IsZero() || due.Before(first) {
-			first = due
+	wait, set := time.Duration(0), false
+	sooner := func(at time.Time) {
+		if left := at.Sub(now); !set || left < wait {
+			wait, set = left, true
 		}
 	}
-	if earliest := janitor.last.Add(minRound); first.Before(earliest) {
-		first = earliest
+	for _, due := range janitor.due {
+		sooner(due)
 	}
-	janitor.timer.Reset(max(first.Sub(now), time.Millisecond))
+	if set {
+		wait = max(wait, janitor.last.Add(minRound).Sub(now))
+	}
+	if len(janitor.detached) > 0 {
+		sooner(now)
+	}
+	if set {
+		janitor.timer.Reset(max(wait, time.Millisecond))
+	}
 }
 
 // janitorRound serves the tables that are due.
@@ -89,13 +109,18 @@ func janitorRound() {
 		switch {
 		case due.IsZero():
 			janitor.due[t] = now.Add(t.conf.RetainDelay)
-		case !due.After(now):
+		case !due.After(now) && !janitor.last.Add(minRound).After(now):
 			serve = append(serve, t)
 			delete(janitor.due, t)
 		}
 	}
+	detached := slices.Collect(maps.Keys(janitor.detached))
+	clear(janitor.detached)
 	janitor.mu.Unlock()
 
+	for _, t := range detached {
+		t.drainDetached()
+	}
 	for _, t := range serve {
 		t.armed.Store(false) // what is freed from now on arms it again
 	}

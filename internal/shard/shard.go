@@ -5,10 +5,10 @@
 //
 // A shard is used by one goroutine at a time: the one that is pinned on the P
 // whose slot the shard is in, or the one that owns the heap. Only its inbox may
-// be pushed to by others. To take a shard from an idle P its slot is emptied;
-// after a grace period nobody uses the shard any more, and it is drained: its
-// pools are shared, abandoned or given back. A slot is filled again, lazily, by
-// the next goroutine that finds it empty.
+// be pushed to by others. To take a shard from a P its slot is emptied; after a
+// grace period, or a barrier and the end of the section under way, nobody uses the
+// shard any more, and it is drained: its pools are shared, abandoned or given back. A
+// slot is filled again, lazily, by the next goroutine that finds it empty.
 //
 // # Where a block comes from
 //
@@ -28,7 +28,7 @@
 //	            or it is empty: to the shard's empties, to freepools beyond
 //	            that, or to the arena
 //	FreeRemote  the pool's remote list, and the notice of a full pool to its
-//	            owner's inbox; an abandoned pool may be adopted
+//	            owner's inbox; an abandoned pool is adopted
 package shard
 
 import (

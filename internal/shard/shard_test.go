@@ -276,27 +276,8 @@ func TestHotIsForgotten(t *testing.T) {
 // A goroutine that finds itself on another P, whose blocks are those of the P that
 // it left, gets its shard back.
 func TestFollow(t *testing.T) {
-	if !follows || !grace.Barrier() {
-		t.Skip("shards stay where they are here")
-	}
-	table, view := openTable(t, 24*time.Hour)
-	defer func() {
-		if err := table.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	// As if the goroutine had been on another P, whose slot has its shard.
-	use(t, table)
-	mine := view.slot(Enter())
-	grace.Exit(0)
-	home := view.slot(int(view.n.Load()) - 1)
-	if mine == home {
-		home = view.slot(0)
-	}
-	home.Store(mine.Load())
-	mine.Store(nil)
+	table, home := moved(t)
 	left := home.Load()
-	left.setSlot(home)
 	old := allocOn(t, table, home, 3*strayFrees)
 	for _, p := range old[:strayFrees-1] {
 		table.Free(nil, p)
@@ -314,6 +295,101 @@ func TestFollow(t *testing.T) {
 	if !moved {
 		t.Error("the shard stayed behind")
 	}
+}
+
+// The shard of an idle P whose blocks are freed among others is detached and drained:
+// its pools go to who frees their blocks.
+func TestDetach(t *testing.T) {
+	table, home := moved(t)
+	left := home.Load()
+	old := allocOn(t, table, home, 8*strayFrees)
+	table.trimming.Lock() // that the janitor waits
+	freed := 0
+	for ; home.Load() == left && freed < len(old)-1; freed++ {
+		for range 3 {
+			use(t, table)
+		}
+		if v := table.Free(nil, old[freed]); v != Freed {
+			t.Fatalf("Free: %v", v)
+		}
+	}
+	detached := len(table.detached) > 0 || home.Load() != left
+	table.trimming.Unlock()
+	if !detached || freed < strayFrees {
+		t.Fatalf("detached: %v, after %d frees", detached, freed)
+	}
+	for begun := time.Now(); left.hasPools(); time.Sleep(time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("the detached shard was not drained")
+		}
+	}
+	table.trimming.Lock() // the janitor is done with the last pool
+	for _, p := range old[freed:] {
+		if owner := table.Arenas.PoolOf(p).Owner(); owner != pool.Shared && owner != pool.Abandoned {
+			t.Errorf("the pool of %p is owner %d's", p, owner)
+		}
+	}
+	table.trimming.Unlock()
+	for _, p := range old[freed:] {
+		if v := table.Free(nil, p); v != Freed {
+			t.Fatalf("Free: %v", v)
+		}
+	}
+	if err := table.Trim(); err != nil || table.Arenas.UsedUnits() != 0 {
+		t.Errorf("Trim: %v, %d units are used", err, table.Arenas.UsedUnits())
+	}
+}
+
+// A table may be closed while a shard is detached, and trimmed.
+func TestDetachEnds(t *testing.T) {
+	for name, end := range map[string]func(*Table) error{"Trim": (*Table).trim, "Close": (*Table).Close} {
+		table, home := moved(t)
+		old := allocOn(t, table, home, 8)
+		table.mu.Lock()
+		table.detach(home)
+		n := len(table.detached)
+		table.mu.Unlock()
+		if n != 1 || home.Load() != nil {
+			t.Fatalf("%s: %d detached", name, n)
+		}
+		if err := end(table); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(table.detached) != 0 {
+			t.Errorf("%s: a shard is still detached", name)
+		}
+		for _, p := range old {
+			if v := table.Free(nil, p); (v == Freed) != (name == "Trim") {
+				t.Errorf("%s, then Free: %v", name, v)
+			}
+		}
+	}
+}
+
+// moved returns a table, which ends with the test, whose user was moved from the P of the
+// slot, where its shard is, to another.
+func moved(t *testing.T) (*Table, *Slot) {
+	t.Helper()
+	if !follows || !grace.Barrier() {
+		t.Skip("shards stay where they are here")
+	}
+	table, view := openTable(t, 24*time.Hour)
+	t.Cleanup(func() {
+		if err := table.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	use(t, table)
+	mine := view.slot(Enter())
+	grace.Exit(0)
+	home := view.slot(int(view.n.Load()) - 1)
+	if mine == home {
+		home = view.slot(0)
+	}
+	home.Store(mine.Load())
+	mine.Store(nil)
+	home.Load().setSlot(home)
+	return table, home
 }
 
 // allocOn allocates blocks as the P of the slot would.

@@ -82,11 +82,14 @@ type Table struct {
 	free   stack                  // shared freepools, of one unit
 	nfree  atomic.Int32           // how many, about
 
-	armed    atomic.Bool // the janitor is to come
-	reclaims reclaims    // at the limit
-	trimming sync.Mutex  // one drain, trim or close at a time; nobody else unmaps arenas
-	mu       sync.Mutex  // guards heaps, and the filling of slots
-	heaps    map[*Heap]struct{}
+	armed      atomic.Bool // the janitor is to come
+	reclaims   reclaims    // at the limit
+	trimming   sync.Mutex  // one drain, trim or close at a time; nobody else unmaps arenas
+	mu         sync.Mutex  // guards what follows, and the filling of slots
+	heaps      map[*Heap]struct{}
+	detached   []*Shard      // that nobody uses, see follow.go
+	detachedAt time.Time     // when one was, or they were drained
+	detachRest time.Duration // until the next may be
 }
 
 // stack is a Stack in a cache line of its own.
@@ -592,11 +595,9 @@ func (t *Table) FreeEntered(hp *Heap, s *Shard, p unsafe.Pointer, token int) Ver
 	if e == t.Arenas.Entry {
 		verdict = t.freePinned(s, p)
 	}
-	foreign := s.takeForeign()
+	found := s.takeStray()
 	t.exit(hp, s, token)
-	if foreign != nil {
-		t.follow(s, foreign)
-	}
+	t.followOrDetach(s, found)
 	if e.Kind() == addrmap.Huge || verdict == isRun {
 		verdict = t.freeLarge(e, p)
 	}

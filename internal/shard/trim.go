@@ -14,14 +14,15 @@ import (
 )
 
 // A round gives back to the system what tables do not need. Several tables share
-// its two grace periods, for each may stop the world.
+// its grace periods, for each may stop the world.
 type round []*visit
 
 // visit is a table's part in a round.
 type visit struct {
 	t       *Table
-	drained []*Shard // taken from their slots
-	heaps   []*Heap  // of which some are
+	drained []*Shard // taken from their users
+	slots   []*Slot  // of which some are
+	heaps   []*Heap
 	retired []arena.Retired
 	err     error // the first refusal of the system, or fault that was found
 	check   bool  // look for faults
@@ -124,7 +125,7 @@ func (t *Table) hasPools() (has bool) {
 	return has
 }
 
-// eachShard calls f for all shards in slots and heaps.
+// eachShard calls f for all shards in slots and heaps, and those that are detached.
 func (t *Table) eachShard(f func(*Shard)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -141,10 +142,13 @@ func (t *Table) eachShard(f func(*Shard)) {
 			f(s)
 		}
 	}
+	for _, s := range t.detached {
+		f(s)
+	}
 }
 
-// swapOut empties the slots and heaps whose shards want says yes to. After a
-// grace period these shards are the round's.
+// swapOut empties the slots and heaps whose shards want says yes to. After
+// awaitUsers these shards are the round's, and at once those that were detached.
 func (v *visit) swapOut(want func(*Shard) bool) {
 	t := v.t
 	t.mu.Lock()
@@ -154,6 +158,7 @@ func (v *visit) swapOut(want func(*Shard) bool) {
 		if s := slot.Load(); s != nil && want(s) {
 			slot.Store(nil) // only filled under mu
 			v.drained = append(v.drained, s)
+			v.slots = append(v.slots, slot)
 		}
 	}
 	for hp := range t.heaps {
@@ -163,27 +168,52 @@ func (v *visit) swapOut(want func(*Shard) bool) {
 			v.heaps = append(v.heaps, hp)
 		}
 	}
+	v.drained = append(v.drained, t.detached...)
+	t.detached = nil
 }
 
-// drain drains the shards that were swapped out, after a grace period, and the
-// shared stacks.
-func (r round) drain() {
-	wait := false
-	for _, v := range r {
-		wait = wait || len(v.drained) > 0
-	}
-	if wait {
+// awaitUsers returns once nobody uses the shards that were swapped out: after a
+// barrier and the end of the sections under way where these are counted, which
+// stops nobody; else after a grace period.
+func (r round) awaitUsers() {
+	counted := follows && grace.Barrier()
+	if !counted {
 		grace.Wait()
 	}
 	for _, v := range r {
+		if counted {
+			for _, slot := range v.slots {
+				slot.await()
+			}
+		}
 		for _, hp := range v.heaps {
 			hp.await()
 		}
+	}
+}
+
+// drainShards drains the shards that were swapped out.
+func (r round) drainShards() {
+	wait := false
+	for _, v := range r {
+		wait = wait || len(v.slots)+len(v.heaps) > 0
+	}
+	if wait {
+		r.awaitUsers()
+	}
+	for _, v := range r {
 		for _, s := range v.drained {
 			acquired(unsafe.Pointer(s))
 			v.checkShard(s)
 			v.t.drain(s)
 		}
+	}
+}
+
+// drain drains the shards that were swapped out, and the shared stacks.
+func (r round) drain() {
+	r.drainShards()
+	for _, v := range r {
 		for c := range v.t.usable {
 			v.drainUsable(&v.t.usable[c])
 		}
@@ -349,7 +379,8 @@ func (t *Table) Close() error {
 	n := t.view.n.Swap(0)
 	heaps := t.heaps
 	t.heaps = nil
-	var out []*Shard
+	out := t.detached
+	t.detached = nil
 	for hp := range heaps {
 		if s := hp.shard.Swap(nil); s != nil {
 			out = append(out, s)

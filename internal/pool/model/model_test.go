@@ -14,10 +14,6 @@ func TestOwnership(t *testing.T) {
 		"LAST_UNCHAINED", "LAST_RETIRED")
 }
 
-// TestOwnershipSecond: as TestOwnership, with pools that are adopted at the
-// second free.
-func TestOwnershipSecond(t *testing.T) { spin.Holds(t, "ownership.pml", "ADOPT=2") }
-
 func TestDouble(t *testing.T) {
 	spin.Check(t, "double.pml",
 		"NO_CLAIM", "LINK_STORED", "RETIRE_LENGTHS", "RETIRE_KEPT", "RETIRE_MAGAZINE",

@@ -36,11 +36,11 @@
  * one of the shards keeps blocks hot, and remembers the last one. The stacks are sets here (see tagstack.pml),
  * the grace period is a wait for the shard's user (see swap.pml). The seal and
  * lost chains are not there. Frees of one block at the same moment are double.pml's, and
- * Retire goes by lengths here, for there are no such frees. ADOPT is adoptAt.
+ * Retire goes by lengths here, for there are no such frees.
  * Left out: PlaceInner and PlaceRun, which mark units that are no pool, under
  * the arenas' lock.
  *
- * Seen: 3,800,000 states; 3,100,000 with ADOPT=2.
+ * Seen: 3,800,000 states.
  */
 
 #define Free 0
@@ -53,10 +53,6 @@
 #define Quiet 0
 #define Want 1
 #define Posted 2
-
-#ifndef ADOPT
-#define ADOPT 1
-#endif
 
 #define BLOCKS 2
 #define SHARDS 2
@@ -100,9 +96,9 @@ byte at, places, steps; /* of Check */
 #endif
 
 #ifdef STRANDED
-#define JustPush(w) !(w.owner == Abandoned && w.num + 1 >= ADOPT && mayAdopt)
+#define JustPush(w) !(w.owner == Abandoned && mayAdopt)
 #else
-#define JustPush(w) !(w.owner == Abandoned && w.num + 1 >= ADOPT)
+#define JustPush(w) !(w.owner == Abandoned)
 #endif
 
 #ifdef HAND_AS_ME
@@ -196,7 +192,7 @@ inline Check() {
 		:: word.owner == Free -> assert(inArena && live == 0 && chain == 0)
 		:: word.owner == Shared -> assert(usable && word.post == Quiet)
 		:: word.owner == Abandoned ->
-			assert(live == BLOCKS && chain == 0 && word.num < ADOPT)
+			assert(live == BLOCKS && chain == 0 && word.num == 0)
 		:: word.owner >= FirstShard ->
 			assert(owned[word.owner - FirstShard]);
 			assert((word.post == Posted) == (inbox[word.owner - FirstShard] || pending[word.owner - FirstShard]));
@@ -352,7 +348,7 @@ inline PushRemote(mayAdopt) {
 #ifdef HAND_AS_ME
 			:: w.owner == Hand && !mayAdopt -> did = Pushed /* Mine, it seems */
 #endif
-			:: w.owner == Abandoned && w.num + 1 >= ADOPT && mayAdopt ->
+			:: w.owner == Abandoned && mayAdopt ->
 				CompareAndSwap(w, me, Quiet, 0, 0, ok);
 				if
 				:: ok ->
@@ -360,12 +356,12 @@ inline PushRemote(mayAdopt) {
 					Touch(me);
 					assert(chain == 0);
 					chain = b;
-					chainLen = w.num + 1;
+					chainLen = 1;
 					word.chained = true
 				:: else
 				fi
 #ifndef STRANDED
-			:: w.owner == Abandoned && w.num + 1 >= ADOPT && !mayAdopt ->
+			:: w.owner == Abandoned && !mayAdopt ->
 				CompareAndSwap(w, Shared, Quiet, b, w.num + 1, ok);
 				did = (ok -> Unshared : 0)
 #endif

@@ -24,5 +24,5 @@ func TestCovers(t *testing.T) {
 }
 
 func TestFollow(t *testing.T) {
-	spin.Check(t, "follow.pml", "NO_BARRIER", "NO_CHECK", "ONE_CHECK", "NO_GRACE")
+	spin.Check(t, "follow.pml", "NO_BARRIER", "NO_CHECK", "ONE_CHECK", "DETACH_UNCHECKED", "NO_AWAIT")
 }
