@@ -27,14 +27,15 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		token := shard.Enter()
 		s, _ := a.view.Take(token)
 		if s != nil {
-			if p := s.TakeHot(c); p != nil {
+			if s.HasHot(c) {
+				p := s.TakeHot()
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil
 			}
-			m := s.Magazine(c)
-			if p := m.Pop(); p != nil {
-				s.Remember(m, c)
+			if m := s.Magazine(c); !m.IsEmpty() {
+				p := m.Pop()
+				s.Remember(p)
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil
@@ -65,14 +66,13 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 		token := shard.Enter()
 		s, _ := a.view.Take(token)
 		if s != nil {
-			p, clean := s.TakeHot(c), false
-			if p == nil {
-				p = s.Magazine(c).Pop()
-			}
-			if p == nil {
-				p, clean = s.Used(c).PopZero()
-			}
-			if p == nil {
+			var p unsafe.Pointer
+			clean := false
+			if s.HasHot(c) {
+				p = s.TakeHot()
+			} else if m := s.Magazine(c); !m.IsEmpty() {
+				p = m.Pop()
+			} else if p, clean = s.Used(c).PopZero(); p == nil {
 				p, clean = s.TakeHard(size, c)
 			}
 			if p != nil {

@@ -43,8 +43,10 @@ func (a *Allocator) mallocPinned(ps []unsafe.Pointer, c uint8) (n int) {
 	s, _ := a.view.Take(token)
 	if s != nil {
 		for n = range ps {
-			p := s.Magazine(c).Pop()
-			if p == nil {
+			var p unsafe.Pointer
+			if m := s.Magazine(c); !m.IsEmpty() {
+				p = m.Pop()
+			} else {
 				p = s.Used(c).Pop()
 			}
 			if p == nil {
@@ -91,6 +93,7 @@ func (a *Allocator) freePinned(ps []unsafe.Pointer) int {
 		shard.Exit(s, token)
 		return 0
 	}
+	s.Forget()
 	for n, p := range ps {
 		if !a.view.IsMine(p) {
 			shard.Exit(s, token)
@@ -110,7 +113,7 @@ func (a *Allocator) freePinned(ps []unsafe.Pointer) int {
 			return n
 		}
 		if m := s.Magazine(h.Class()); m.HasRoom() {
-			m.Push(h.Cached(i, p))
+			h.PushTo(m, i, p)
 		} else if h.Push(i) {
 			a.view.Table().Trip(nil, s, h, i, token)
 			return n + 1

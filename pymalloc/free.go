@@ -20,9 +20,13 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 	token := shard.Enter()
 	s, _ := a.view.Take(token)
 	if s != nil {
-		if s.WasLast(p) && s.Keep(a.view.HeaderOf(p), p) {
-			shard.Exit(s, token)
-			return nil
+		if s.WasLast(p) {
+			if h := a.view.HeaderOf(p); s.KeepsNone() && s.OwnsQuiet(h) {
+				s.Keep(h, p)
+				shard.Exit(s, token)
+				return nil
+			}
+			s.Forget()
 		}
 		if a.view.IsMine(p) && !s.Keeps(p) {
 			h := a.view.HeaderOf(p)
@@ -33,7 +37,7 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 						break
 					}
 					if m := s.Magazine(h.Class()); m.HasRoom() {
-						m.Push(h.Cached(i, p))
+						h.PushTo(m, i, p)
 					} else if h.Push(i) {
 						a.view.Table().Trip(nil, s, h, i, token)
 						return nil

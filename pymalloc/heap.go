@@ -63,15 +63,16 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		c := sizeclass.Of(size)
 		s := hp.Begin()
 		if s != nil {
-			if p := s.TakeHot(c); p != nil {
+			if s.HasHot(c) {
+				p := s.TakeHot()
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
 				return p, nil
 			}
-			m := s.Magazine(c)
-			if p := m.Pop(); p != nil {
-				s.Remember(m, c)
+			if m := s.Magazine(c); !m.IsEmpty() {
+				p := m.Pop()
+				s.Remember(p)
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
@@ -105,14 +106,13 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 		c := sizeclass.Of(size)
 		s := hp.Begin()
 		if s != nil {
-			p, clean := s.TakeHot(c), false
-			if p == nil {
-				p = s.Magazine(c).Pop()
-			}
-			if p == nil {
-				p, clean = s.Used(c).PopZero()
-			}
-			if p == nil {
+			var p unsafe.Pointer
+			clean := false
+			if s.HasHot(c) {
+				p = s.TakeHot()
+			} else if m := s.Magazine(c); !m.IsEmpty() {
+				p = m.Pop()
+			} else if p, clean = s.Used(c).PopZero(); p == nil {
 				p, clean = s.TakeHard(size, c)
 			}
 			if p != nil {
@@ -162,10 +162,14 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 	if hp := h.h; hp != nil {
 		s := hp.Begin()
 		if s != nil {
-			if s.WasLast(p) && s.Keep(hp.HeaderOf(p), p) {
-				hp.End()
-				runtime.KeepAlive(h)
-				return nil
+			if s.WasLast(p) {
+				if b := hp.HeaderOf(p); s.KeepsNone() && s.OwnsQuiet(b) {
+					s.Keep(b, p)
+					hp.End()
+					runtime.KeepAlive(h)
+					return nil
+				}
+				s.Forget()
 			}
 			if hp.IsMine(p) && !s.Keeps(p) {
 				b := hp.HeaderOf(p)
@@ -176,7 +180,7 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 							break
 						}
 						if m := s.Magazine(b.Class()); m.HasRoom() {
-							m.Push(b.Cached(i, p))
+							b.PushTo(m, i, p)
 						} else if b.Push(i) {
 							hp.Trip(s, b, i)
 							runtime.KeepAlive(h)

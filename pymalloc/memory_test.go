@@ -258,10 +258,13 @@ func testDoubleFree(t *testing.T, o Options) {
 		a := newAllocator(t, o)
 		h := a.AcquireHeap()
 		sources := []source{a, h}
+		frees := []func(unsafe.Pointer) error{a.UnsafeFree, h.UnsafeFree, func(p unsafe.Pointer) error {
+			return a.UnsafeFreeBatch([]unsafe.Pointer{p})
+		}}
 		// The owner frees twice; somebody else does; both do. With other frees
 		// between, and without.
-		for first := range sources {
-			for second := range sources {
+		for first := range frees {
+			for second := range frees {
 				for _, between := range []int{0, 1, 5} {
 					live := map[unsafe.Pointer]bool{}
 					p := mustMalloc(t, sources[0], size)
@@ -269,14 +272,16 @@ func testDoubleFree(t *testing.T, o Options) {
 					for range between {
 						others = append(others, mustMalloc(t, sources[0], size))
 					}
-					mustFree(t, sources[first], p)
+					if err := frees[first](p); err != nil {
+						t.Errorf("size %d: free %d: %v", size, first, err)
+					}
 					for _, o := range others {
 						mustFree(t, sources[0], o)
 					}
-					if err := sources[second].UnsafeFree(p); !errors.Is(err, ErrDoubleFree) {
+					if err := frees[second](p); !errors.Is(err, ErrDoubleFree) {
 						t.Errorf("size %d, first %d, second %d, between %d: %v, want ErrDoubleFree", size, first, second, between, err)
 					}
-					if _, err := sources[second].UnsafeRealloc(p, size+1); !errors.Is(err, ErrDoubleFree) {
+					if _, err := sources[second%2].UnsafeRealloc(p, size+1); !errors.Is(err, ErrDoubleFree) {
 						t.Errorf("size %d: realloc of a free block: %v, want ErrDoubleFree", size, err)
 					}
 					for i := range 50 {

@@ -24,23 +24,8 @@ type Cached struct {
 	bit   uint64 // the distance in bytes from the block to its bitmap's word, and 32 bits on its number
 }
 
-// Cached returns block i of the pool, which begins at p.
-func (h *Header) Cached(i uint32, p unsafe.Pointer) Cached {
-	w := unsafe.Pointer(h.bits(i))
-	return Cached{uintptr(p), uint64(uint32(uintptr(w)-uintptr(p))) | uint64(i)<<32}
-}
-
-// NoBlock returns a Cached that IsAt no address that can be asked for.
-func NoBlock() Cached { return Cached{block: 1} }
-
-// IsAt reports whether the block begins at p.
-func (c *Cached) IsAt(p unsafe.Pointer) bool { return c.block == uintptr(p) }
-
 // Block returns the block's address, nil of the zero Cached.
 func (c *Cached) Block() unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&c.block)) }
-
-// Index returns the block's number in its pool.
-func (c *Cached) Index() uint32 { return uint32(c.bit >> 32) }
 
 // word returns the word of the bitmap that the block's bit is in, and mask that bit.
 func (c *Cached) word() *uint64 { return (*uint64)(unsafe.Add(c.Block(), int32(c.bit))) }
@@ -65,33 +50,30 @@ func (m *Magazine) Len() int { return int(loadPtr(&m.top)-m.bottom) / int(cached
 
 const cachedBytes = unsafe.Sizeof(Cached{})
 
-// Pop takes the block on top, or returns nil if there is none.
+// IsEmpty reports whether there is no block.
+func (m *Magazine) IsEmpty() bool { return m.at().Block() == nil }
+
+// Pop takes the block on top, where there is one.
 func (m *Magazine) Pop() unsafe.Pointer {
 	c := m.at()
-	p := c.Block()
-	if p == nil {
-		return nil
-	}
-	storePtr(&m.top, m.top-cachedBytes)
 	w := c.word()
 	store64(w, *w&^c.mask())
-	return p
-}
-
-// Popped returns what Pop has taken, until the next Push.
-func (m *Magazine) Popped() *Cached {
-	return (*Cached)(unsafe.Add(unsafe.Pointer(m.at()), cachedBytes))
+	storePtr(&m.top, uintptr(unsafe.Pointer(c))-cachedBytes)
+	return c.Block()
 }
 
 // HasRoom reports whether there is room for one more block.
 func (m *Magazine) HasRoom() bool { return m.top != m.end }
 
-// Push puts a block, which is in use, on top, where there is room.
-func (m *Magazine) Push(c Cached) {
-	storePtr(&m.top, m.top+cachedBytes)
-	*m.at() = c
-	w := c.word()
-	store64(w, *w|c.mask())
+// PushTo puts block i, which begins at p and is in use, on top of the magazine, where there
+// is room. Owner only.
+func (h *Header) PushTo(m *Magazine, i uint32, p unsafe.Pointer) {
+	w := h.bits(i)
+	store64(w, *w|1<<(i&63))
+	c := (*Cached)(unsafe.Add(unsafe.Pointer(m.at()), cachedBytes))
+	c.block = uintptr(p)
+	c.bit = uint64(uint32(uintptr(unsafe.Pointer(w))-uintptr(p))) | uint64(i)<<32
+	storePtr(&m.top, uintptr(unsafe.Pointer(c)))
 }
 
 // Blocks calls f for each block, from the top.

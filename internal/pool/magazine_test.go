@@ -24,11 +24,7 @@ func TestMagazine(t *testing.T) {
 			if !m.HasRoom() {
 				t.Fatalf("%d bytes: no room for block %d of %d", size, i, n)
 			}
-			c := h.Cached(h.Index(p), p)
-			if c.Block() != p || c.Index() != h.Index(p) || !c.IsAt(p) {
-				t.Fatalf("%d bytes: block %p is cached as %p, number %d", size, p, c.Block(), c.Index())
-			}
-			m.Push(c)
+			h.PushTo(&m, h.Index(p), p)
 			if s := h.StateOf(p); s != pool.Freed {
 				t.Errorf("%d bytes: a block in the magazine has state %d", size, s)
 			}
@@ -46,19 +42,19 @@ func TestMagazine(t *testing.T) {
 			t.Errorf("%d bytes: a block beside has state %d", size, s)
 		}
 		for i := n - 1; i >= 0; i-- {
-			if p := m.Pop(); p != in[i] || !m.Popped().IsAt(p) || h.StateOf(p) != pool.InUse {
+			if p := m.Pop(); p != in[i] || h.StateOf(p) != pool.InUse {
 				t.Errorf("%d bytes: Pop returns %p in state %d, want %p in use", size, p, h.StateOf(p), in[i])
 			}
 		}
-		if p := m.Pop(); p != nil || m.Len() != 0 {
-			t.Errorf("%d bytes: an empty magazine returns %p", size, p)
+		if !m.IsEmpty() || m.Len() != 0 {
+			t.Errorf("%d bytes: %d blocks are left", size, m.Len())
 		}
 		for _, p := range in {
-			m.Push(h.Cached(h.Index(p), p))
+			h.PushTo(&m, h.Index(p), p)
 		}
 		m.Blocks(func(unsafe.Pointer) { h.Return() })
 		m.Clear()
-		if h.Live() != 1 || m.Pop() != nil {
+		if h.Live() != 1 || !m.IsEmpty() {
 			t.Errorf("%d bytes: %d live, want 1, after the magazine was emptied", size, h.Live())
 		}
 		if err := h.Check(); err != nil {
@@ -76,7 +72,7 @@ func TestRetireMagazine(t *testing.T) {
 	p, q := alloc(t, h), alloc(t, h)
 	h.PushRemote(q, other, true, false)
 	h.Push(h.Index(q)) // the owner's, at the same moment
-	m.Push(h.Cached(h.Index(p), p))
+	h.PushTo(&m, h.Index(p), p)
 	if h.Retire(0) {
 		t.Fatal("a pool is given up that has a block in a magazine")
 	}

@@ -113,7 +113,8 @@ func (s *Shard) checkKept(g *arena.Geometry) error {
 			return err
 		}
 	}
-	if p := s.hot.Block(); s.hot.class != noClass {
+	if s.hot.class != noClass {
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&s.hot.block))
 		if h := g.PoolOf(p); h.Owner() != s.id || uint32(h.Class()) != s.hot.class || !h.IsInUse(h.Index(p)) {
 			return wrong(p, sizeclass.Size(uint8(s.hot.class)))
 		}

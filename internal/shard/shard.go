@@ -106,82 +106,84 @@ func (s *Shard) front(c uint8) **pool.Header {
 	return (**pool.Header)(unsafe.Add(unsafe.Pointer(&s.used), uintptr(c)*unsafe.Sizeof(uintptr(0))))
 }
 
-// hot is the block that malloc has taken from a magazine last. If it is freed before
-// another one is taken, it is kept here for the next malloc of its class: it counts as in
-// use, and is sealed meanwhile. So a program that allocates a block and frees it, again
-// and again, touches no bitmap, and its frees need not look the block up.
+// hot is the block that malloc has taken from a magazine last, and, if that was freed
+// next, the block that is kept for the next malloc of its class: it counts as in use, and
+// is sealed meanwhile. So a program that allocates a block and frees it, again and again,
+// touches no bitmap, and its frees need not look the block up.
 type hot struct {
-	pool.Cached        // noBlock if there is none
-	class       uint32 // of the block if it is kept here, else noClass
-	was         uint32 // of the block
+	last  uintptr // address of the block taken last, if it is known to be in use, or noBlock
+	block uintptr // of the block that is kept here, if class is not noClass
+	class uint32
 }
 
-const noClass = 255
+const (
+	noClass = 255
+	// noBlock is no address that may be given to a free, not even nil.
+	noBlock = 1
+)
 
-// noBlock is at no address that may be given to a free, not even at nil.
-var noBlock = pool.NoBlock()
+// HasHot reports whether a block of class c is kept.
+func (s *Shard) HasHot(c uint8) bool { return s.hot.class == uint32(c) }
 
-// TakeHot returns the block that is kept here, if it is of class c.
-func (s *Shard) TakeHot(c uint8) unsafe.Pointer {
-	if s.hot.class != uint32(c) {
-		return nil
-	}
+// TakeHot returns the block that is kept.
+func (s *Shard) TakeHot() unsafe.Pointer {
 	store(&s.hot.class, noClass)
-	return s.hot.Block()
+	return *(*unsafe.Pointer)(unsafe.Pointer(&s.hot.block))
 }
 
-// Remember notes that malloc has taken a block from the magazine of class c.
-func (s *Shard) Remember(m *pool.Magazine, c uint8) {
-	if s.hot.class == noClass {
-		s.hot.Cached = *m.Popped()
-		s.hot.was = uint32(c)
-	}
-}
+// Remember notes that malloc has taken the block at p from a magazine.
+func (s *Shard) Remember(p unsafe.Pointer) { s.hot.last = uintptr(p) }
 
-// Keep keeps the block at p, of the pool h, if it is the one that malloc has taken last,
-// and is known to be in use.
-func (s *Shard) Keep(h *pool.Header, p unsafe.Pointer) bool {
-	if s.hot.class != noClass || !s.OwnsQuiet(h) {
-		return false
-	}
-	store(&s.hot.class, s.hot.was)
+// WasLast reports whether malloc has taken the block at p last, and nothing has happened
+// to it since that the shard knows of.
+func (s *Shard) WasLast(p unsafe.Pointer) bool { return s.hot.last == uintptr(p) }
+
+// KeepsNone reports whether no block is kept.
+func (s *Shard) KeepsNone() bool { return s.hot.class == noClass }
+
+// Keep keeps the block at p, of the pool h, which WasLast, where the shard KeepsNone and
+// OwnsQuiet the pool: it is known to be in use then.
+func (s *Shard) Keep(h *pool.Header, p unsafe.Pointer) {
+	s.hot.block = uintptr(p)
+	store(&s.hot.class, uint32(h.Class()))
 	pool.Seal(p)
-	return true
 }
-
-// WasLast reports whether malloc has taken the block at p last, so that Keep may be asked.
-func (s *Shard) WasLast(p unsafe.Pointer) bool { return s.hot.IsAt(p) }
 
 // Keeps reports whether TakeHot would return the block at p.
-func (s *Shard) Keeps(p unsafe.Pointer) bool { return s.hot.IsAt(p) && s.hot.class != noClass }
-
-// Forget ends what Keep knows: the block may be free, or in a pool that is not the
-// shard's any more.
-func (s *Shard) Forget() {
-	if s.hot.class == noClass {
-		s.hot.Cached = noBlock
-	}
+func (s *Shard) Keeps(p unsafe.Pointer) bool {
+	return s.hot.block == uintptr(p) && s.hot.class != noClass
 }
+
+// Forget ends what WasLast knows: the block may be free, or in a pool that is not the
+// shard's any more.
+func (s *Shard) Forget() { s.hot.last = noBlock }
 
 // Magazine returns that of class c, below sizeclass.Count.
 func (s *Shard) Magazine(c uint8) *pool.Magazine {
 	return (*pool.Magazine)(unsafe.Add(unsafe.Pointer(&s.magazines), uintptr(c)*unsafe.Sizeof(pool.Magazine{})))
 }
 
-// takeKept takes a block of class c that is at hand.
+// takeKept takes a block of class c that is at hand, or returns nil.
+//
+//go:nosplit
 func (s *Shard) takeKept(c uint8) unsafe.Pointer {
-	if p := s.TakeHot(c); p != nil {
-		return p
+	if s.HasHot(c) {
+		return s.TakeHot()
 	}
-	return s.Magazine(c).Pop()
+	if m := s.Magazine(c); !m.IsEmpty() {
+		return m.Pop()
+	}
+	return nil
 }
 
 // empty gives the blocks that are at hand to their pools.
 func (s *Shard) empty(g *arena.Geometry) {
 	if s.hot.class != noClass {
-		g.PoolOf(s.hot.Block()).Push(s.hot.Index())
+		p := s.TakeHot()
+		h := g.PoolOf(p)
+		h.Push(h.Index(p))
 	}
-	s.hot = hot{Cached: noBlock, class: noClass}
+	s.Forget()
 	for c := range s.magazines {
 		m := &s.magazines[c]
 		m.Blocks(func(p unsafe.Pointer) { g.PoolOf(p).Return() })
@@ -276,7 +278,7 @@ func (s *Shard) reset() {
 		s.magazines[c].Init(places[:n])
 		places = places[n:]
 	}
-	s.hot = hot{Cached: noBlock, class: noClass}
+	s.hot = hot{last: noBlock, class: noClass}
 }
 
 // acquire enters the pool, which is the shard's now, into its lists.
@@ -395,7 +397,7 @@ func (s *Shard) hotBlock() uintptr {
 	if s.hot.class == noClass {
 		return 0
 	}
-	return uintptr(s.hot.Block())
+	return s.hot.block
 }
 
 // retire gives up a pool if it has no block in use, and reports whether. A pool

@@ -243,15 +243,22 @@ func TestHotIsForgotten(t *testing.T) {
 	s, _ := view.Take(token)
 	h, m := s.Used(3), s.Magazine(3)
 	p := h.Pop()
-	m.Push(h.Cached(h.Index(p), p))
+	h.PushTo(m, h.Index(p), p)
 	if m.Pop() != p {
 		t.Error("the magazine returns another block")
 	}
-	s.Remember(m, 3)
-	if !s.WasLast(p) || !s.Keep(h, p) || !s.Keeps(p) || s.Keep(h, p) {
+	s.Remember(p)
+	if !s.WasLast(p) || !s.KeepsNone() || !s.OwnsQuiet(h) || s.Keeps(p) {
+		t.Errorf("%p cannot be kept", p)
+	}
+	s.Keep(h, p)
+	if !s.Keeps(p) || s.KeepsNone() {
 		t.Errorf("%p is not kept, or twice", p)
 	}
-	if q := s.TakeHot(3); q != p || s.TakeHot(3) != nil || s.Keeps(p) {
+	if !s.HasHot(3) || s.HasHot(4) {
+		t.Error("nothing is hot, or of another class")
+	}
+	if q := s.TakeHot(); q != p || s.HasHot(3) || s.Keeps(p) {
 		t.Errorf("%p is kept, and %p taken", p, q)
 	}
 	pool.Unseal(p)
@@ -259,8 +266,8 @@ func TestHotIsForgotten(t *testing.T) {
 	if v := table.freeWithoutShard(p); v != Freed { // as others do
 		t.Fatalf("free by nobody: %v", v)
 	}
-	if s.Keep(h, p) {
-		t.Error("a block that is on its pool's remote list is kept")
+	if s.OwnsQuiet(h) {
+		t.Error("a block that is on its pool's remote list may be kept")
 	}
 	if err := table.Trim(); err != nil {
 		t.Fatal(err)
