@@ -5,6 +5,8 @@ package fuzz
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 	"unsafe"
@@ -27,9 +29,12 @@ func (in *input) byte() byte {
 // intn returns a number below n, at most 1<<16.
 func (in *input) intn(n int) int { return (int(in.byte())<<8 | int(in.byte())) % max(n, 1) }
 
-// size returns a size in bytes, of all scales alike.
+// size returns a size in bytes: one of few classes, or of all scales alike.
 func (in *input) size() int {
 	b := in.byte()
+	if b >= 128 {
+		return 1 + int(b)%64
+	}
 	shift := b % 22
 	return 1<<shift + in.intn(1<<min(shift, 15))<<max(int(shift)-15, 0)
 }
@@ -94,6 +99,14 @@ func (m *machine) got(p unsafe.Pointer, err error, size, align int) {
 	}
 }
 
+// pick returns the number of a live block: the youngest, or any.
+func (m *machine) pick(in *input) int {
+	if in.byte()%4 == 0 {
+		return len(m.blocks) - 1
+	}
+	return in.intn(len(m.blocks))
+}
+
 func (m *machine) free(src source, i int) {
 	b, err := m.remove(i)
 	m.must(err)
@@ -143,11 +156,14 @@ func (m *machine) step(in *input) {
 		m.got(p, err, size, align)
 	case 5:
 		if n > 0 {
-			m.realloc(src, in.intn(n), in.size())
+			m.realloc(src, m.pick(in), in.size())
 		}
 	case 6, 7, 8:
 		if n > 0 {
-			m.free(src, in.intn(n))
+			m.free(src, m.pick(in))
+			if op&16 != 0 {
+				m.freeAgain(m.source(in), in)
+			}
 		}
 	case 9:
 		if n > 0 {
@@ -158,15 +174,14 @@ func (m *machine) step(in *input) {
 			}
 		}
 	case 10:
-		if k := len(m.freed); k > 0 {
-			// A block that was given back to the system, or whose pool serves
-			// another class by now, is no block.
-			m.refuse(src, m.freed[in.intn(k)], pymalloc.ErrDoubleFree, pymalloc.ErrNotOwned)
-		}
+		m.freeAgain(src, in)
 	case 11:
 		m.mallocBatch(in)
 	case 12:
 		m.freeBatch(in)
+		if op&16 != 0 {
+			m.freeAgain(src, in)
+		}
 	case 13:
 		m.must(m.a.Trim())
 	case 14:
@@ -180,6 +195,16 @@ func (m *machine) step(in *input) {
 		for n := in.byte() % 64; n > 0 && len(m.blocks) > 0; n-- {
 			m.free(src, in.intn(len(m.blocks)))
 		}
+	}
+}
+
+// freeAgain frees a block that is free.
+func (m *machine) freeAgain(src source, in *input) {
+	m.t.Helper()
+	if k := len(m.freed); k > 0 {
+		// A block that was given back to the system, or whose pool serves
+		// another class by now, is no block.
+		m.refuse(src, m.freed[k-1-in.intn(k)], pymalloc.ErrDoubleFree, pymalloc.ErrNotOwned)
 	}
 }
 
@@ -236,8 +261,8 @@ func (m *machine) mallocBatch(in *input) {
 func (m *machine) freeBatch(in *input) {
 	m.t.Helper()
 	var ps []unsafe.Pointer
-	for n := in.intn(100); n > 0 && len(m.blocks) > 0; n-- {
-		b, err := m.remove(in.intn(len(m.blocks)))
+	for n := 1 + in.intn(30); n > 0 && len(m.blocks) > 0; n-- {
+		b, err := m.remove(m.pick(in))
 		m.must(err)
 		ps = append(ps, b.p)
 		m.freed = append(m.freed, b.p)
@@ -258,32 +283,53 @@ func (m *machine) freeBatch(in *input) {
 func FuzzAllocator(f *testing.F) {
 	f.Add([]byte{2, 0, 0, 6, 1, 6, 0, 0, 0})
 	f.Add([]byte("a program of calls, as good as any other: malloc, free, realloc, trim"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		in := input(data)
-		in = in[:min(len(in), 4000)]
-		a, err := pymalloc.NewAllocator(in.options())
-		if err != nil {
+	f.Fuzz(allocatorProgram)
+}
+
+// TestAllocatorPrograms runs programs drawn at random: a fuzzer takes its time to
+// find what a few thousand calls of every kind do.
+func TestAllocatorPrograms(t *testing.T) {
+	n := uint64(60)
+	if testing.Short() {
+		n = 10
+	}
+	for seed := range n {
+		data := make([]byte, 4000)
+		if _, err := rand.NewChaCha8([32]byte{byte(seed)}).Read(data); err != nil {
 			t.Fatal(err)
 		}
-		m := &machine{t: t, a: a}
-		for n := 0; len(in) > 0; n++ {
-			m.step(&in)
-			if n%8 == 0 {
-				m.must(m.agrees(a.Stats()))
-			}
+		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { allocatorProgram(t, data) }) {
+			break // one is enough to look at
 		}
-		m.must(m.agrees(a.Stats()))
-		for len(m.blocks) > 0 {
-			m.free(m.a, len(m.blocks)/2)
+	}
+}
+
+// allocatorProgram runs the calls that the input chooses.
+func allocatorProgram(t *testing.T, data []byte) {
+	in := input(data)
+	in = in[:min(len(in), 4000)]
+	a, err := pymalloc.NewAllocator(in.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{t: t, a: a}
+	for n := 0; len(in) > 0; n++ {
+		m.step(&in)
+		if n%8 == 0 {
+			m.must(m.agrees(a.Stats()))
 		}
-		m.must(m.agrees(a.Stats()))
-		for _, h := range m.heaps {
-			h.Release()
-		}
-		m.must(a.Trim())
-		if s := a.Stats(); s.MappedBytes != 0 {
-			t.Fatalf("%d bytes are mapped, and nothing is live\n%v", s.MappedBytes, s)
-		}
-		m.must(a.Close())
-	})
+	}
+	m.must(m.agrees(a.Stats()))
+	for len(m.blocks) > 0 {
+		m.free(m.a, len(m.blocks)/2)
+	}
+	m.must(m.agrees(a.Stats()))
+	for _, h := range m.heaps {
+		h.Release()
+	}
+	m.must(a.Trim())
+	if s := a.Stats(); s.MappedBytes != 0 {
+		t.Fatalf("%d bytes are mapped, and nothing is live\n%v", s.MappedBytes, s)
+	}
+	m.must(a.Close())
 }
