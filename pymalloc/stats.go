@@ -100,8 +100,9 @@ func (p Parts) Sum() uint64 {
 	return p.Blocks + p.Available + p.UnusedPools + p.Headers + p.Quantization + p.Runs + p.Huge + p.Retained
 }
 
-// Stats returns a picture of the allocator. It looks at every pool, some
-// nanoseconds each, and holds the lock that new pools are taken under.
+// Stats returns a picture of the allocator: exact while nothing is under way, else each
+// arena is that of a moment. It looks at every pool, some nanoseconds each, and holds the
+// lock that new pools are taken under for an arena at a time.
 func (a *Allocator) Stats() Stats {
 	var s Stats
 	s.MetadataBytes = addrmap.MetadataBytes() + arena.TableBytes() + shard.TableBytes()

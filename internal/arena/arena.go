@@ -60,6 +60,7 @@ package arena
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -79,13 +80,15 @@ var ErrLimit = errors.New("arena: memory limit reached")
 
 // Header begins an arena. It is touched under the lock.
 type Header struct {
-	_     uint64   // where a pool has its ownership word: Free
-	first uint32   // number of unit 0's pool
-	nfree uint32   // free units
-	row   uint32   // the most of them in a row
-	since uint32   // the tick at which the arena became free
+	_     uint64 // where a pool has its ownership word: Free
+	first uint32 // number of unit 0's pool
+	nfree uint32 // free units
+	row   uint32 // the most of them in a row
+	since uint32 // the tick at which the arena became free
+	at    uint32 // its place in the set's all
+	_     uint32
+	_     [headerBytes - 32 - 4*unsafe.Sizeof(uintptr(0))]byte
 	links [2]links // in the lists of byFree and byRow
-	_     [headerBytes - 24 - 4*unsafe.Sizeof(uintptr(0))]byte
 	// The first words of the bitmaps follow.
 }
 
@@ -117,7 +120,7 @@ type Set struct {
 	mu      sync.Mutex
 	byFree  index     // arenas by their number of free units
 	byRow   index     // the same, by the longest row of those
-	arenas  int       // in the map
+	all     []*Header // in the map
 	used    int       // units of pools and runs
 	refused []Retired // their unmapping was refused; their pages are dropped
 	retired int       // on their way from Retire through Unmap
@@ -349,9 +352,10 @@ func (s *Set) mapArena() (*Header, error) {
 	for i := s.HeaderUnits; i < s.end(); i++ {
 		free.set(i)
 	}
-	s.arenas++
+	a.at = uint32(len(s.all))
+	s.all = append(s.all, a)
 	s.Counts.Mapped.Add(1)
-	if n := uint64(s.arenas); n > s.Counts.HighWater.Load() {
+	if n := uint64(len(s.all)); n > s.Counts.HighWater.Load() {
 		s.Counts.HighWater.Store(n)
 	}
 	s.link(a)
@@ -414,7 +418,10 @@ func (s *Set) Retire(age uint32, retain uint64) []Retired {
 
 // leave takes the arena out of the map.
 func (s *Set) leave(a *Header) Retired {
-	s.arenas--
+	last := s.all[len(s.all)-1]
+	s.all[a.at], last.at = last, a.at
+	s.all[len(s.all)-1] = nil
+	s.all = s.all[:len(s.all)-1]
 	addrmap.Clear(uintptr(unsafe.Pointer(a)), uintptr(s.Bytes))
 	return Retired{unsafe.Pointer(a), a.first}
 }
@@ -488,8 +495,8 @@ func (s *Set) Close() []Retired {
 	s.closed = true
 	out := s.refused
 	s.refused = nil
-	for _, a := range s.list() {
-		out = append(out, s.leave(a))
+	for len(s.all) > 0 {
+		out = append(out, s.leave(s.all[0]))
 	}
 	s.retired += len(out)
 	s.byFree.clear()
@@ -497,31 +504,26 @@ func (s *Set) Close() []Retired {
 	return out
 }
 
-// list returns all arenas in the map. The caller holds the lock.
-func (s *Set) list() []*Header {
-	all := make([]*Header, 0, s.arenas)
-	for _, l := range s.byFree.lists {
-		for a := l.head; a != nil; a = s.byFree.next(a) {
-			all = append(all, a)
-		}
-	}
-	return all
-}
-
-// Purge drops the pages of free units that were written to, in arenas that are
-// in use, and returns how many bytes. The caller is the only one that retires
-// arenas meanwhile.
-func (s *Set) Purge() (dropped uint64) {
+// each calls f for every arena in the map, under the lock, which it gives up after each,
+// for there may be many: who waits for it gets it within the millisecond after which
+// sync.Mutex is fair. Arenas that come meanwhile are left out.
+func (s *Set) each(f func(a *Header)) {
 	s.mu.Lock()
-	all := s.list()
+	all := slices.Clone(s.all)
 	s.mu.Unlock()
 	for _, a := range all {
 		s.mu.Lock()
-		if !s.closed {
-			dropped += s.purge(a)
+		if addrmap.Load(uintptr(unsafe.Pointer(a))) == s.Entry { // else it is not there any more
+			f(a)
 		}
 		s.mu.Unlock()
 	}
+}
+
+// Purge drops the pages of free units that were written to, in arenas that are
+// in use, and returns how many bytes.
+func (s *Set) Purge() (dropped uint64) {
+	s.each(func(a *Header) { dropped += s.purge(a) })
 	return dropped
 }
 
@@ -573,32 +575,30 @@ type Census struct {
 }
 
 // Visit calls f for every pool and run that is handed out, empty ones that
-// shards keep among them, under the lock, and returns the census of the same
-// moment. f must not call the set.
+// shards keep among them, and returns the census: an arena's pools are those of one
+// moment, under the lock. f must not call the set.
 func (s *Set) Visit(f func(h *pool.Header)) (c Census) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	c.Refused = len(s.refused) + s.retired
-	for i, l := range s.byFree.lists {
-		for a := l.head; a != nil; a = s.byFree.next(a) {
-			c.Arenas++
-			c.FreeUnits += i
-			if i == s.Usable() {
-				c.Free++
+	s.mu.Unlock()
+	s.each(func(a *Header) {
+		c.Arenas++
+		c.FreeUnits += int(a.nfree)
+		if int(a.nfree) == s.Usable() {
+			c.Free++
+			return
+		}
+		free := freeBits(a)
+		for u := s.HeaderUnits; u < s.end(); {
+			if free.has(u) {
+				u++
 				continue
 			}
-			free := freeBits(a)
-			for u := s.HeaderUnits; u < s.end(); {
-				if free.has(u) {
-					u++
-					continue
-				}
-				h := s.headerOf(unsafe.Pointer(a), u)
-				f(h)
-				u += h.Units()
-			}
+			h := s.headerOf(unsafe.Pointer(a), u)
+			f(h)
+			u += h.Units()
 		}
-	}
+	})
 	return c
 }
 
@@ -623,8 +623,8 @@ func (s *Set) Check() error {
 				}
 			}
 		}
-		if n != s.arenas {
-			return fmt.Errorf("%d arenas in lists, %d are in use", n, s.arenas)
+		if n != len(s.all) {
+			return fmt.Errorf("%d arenas in lists, %d are in use", n, len(s.all))
 		}
 	}
 	return nil

@@ -369,7 +369,7 @@ func TestScatteredUnitsAreUsed(t *testing.T) {
 				}
 			}
 		}
-		arenas = append(arenas, s.arenas)
+		arenas = append(arenas, len(s.all))
 		toward(func(p *population) int { return p.least }, shrink)
 	}
 	t.Logf("arenas at the peak of each cycle: %v", arenas)
