@@ -310,13 +310,14 @@ func (s *Set) drop(p unsafe.Pointer, size int) error {
 }
 
 // Grow changes the size of the huge block at p in place, and reports whether it
-// could. The caller holds the block.
+// could: not where that would give back addresses that are to be kept. The caller
+// holds the block.
 func (s *Set) Grow(p unsafe.Pointer, size int) bool {
 	size = roundUp(size, osmem.PageSize())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, ok := s.live[p]
-	if !ok || s.closed || s.guard > 0 {
+	if !ok || s.closed || s.guard > 0 || s.conf.Keep && size < old {
 		return false
 	}
 	if size > old && s.budget.Take(uint64(size-old)) != nil {
