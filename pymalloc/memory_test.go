@@ -6,11 +6,13 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/grace"
 	"github.com/pyarena/pyarena/osmem"
 )
 
@@ -347,6 +349,58 @@ func TestUseAfterFree(t *testing.T) {
 	}
 	if corrupted == 0 {
 		t.Error("writes to blocks of a remote list were not noticed")
+	}
+}
+
+// A block that is kept for the next malloc is none to reallocate, whatever was
+// written to it.
+func TestReallocAfterFree(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // the shard that keeps it is ours
+	a := newAllocator(t, Options{})
+	h := a.AcquireHeap()
+	defer h.Release()
+	for _, src := range []source{h, a} {
+		p := mustMalloc(t, src, 64)
+		for range 3 { // to its pool's magazine, then it is kept
+			mustFree(t, src, p)
+			p = mustMalloc(t, src, 64)
+		}
+		mustFree(t, src, p)
+		*(*uint64)(p) = 0
+		if q, err := src.UnsafeRealloc(p, 60); !errors.Is(err, ErrDoubleFree) && grace.Pinned {
+			t.Errorf("%T: %p, %v, want ErrDoubleFree", src, q, err)
+		}
+	}
+}
+
+// TestFreeTogether: of two goroutines that free a block at the same moment, neither
+// of them its pool's owner, one succeeds, and the other is told that it is free.
+func TestFreeTogether(t *testing.T) {
+	for _, size := range []int{64, 20_000, 40_000, 200_000, 700_000} {
+		a := newAllocator(t, Options{})
+		owner := a.AcquireHeap()
+		for range 2000 {
+			p := mustMalloc(t, owner, size)
+			var errs [2]error
+			var wg sync.WaitGroup
+			var ready atomic.Int32
+			for i := range errs {
+				wg.Go(func() {
+					for ready.Add(1); ready.Load() < 2; {
+						runtime.Gosched()
+					}
+					errs[i] = a.UnsafeFree(p)
+				})
+			}
+			wg.Wait()
+			if errs[0] != nil {
+				errs[0], errs[1] = errs[1], errs[0]
+			}
+			if errs[0] != nil || !errors.Is(errs[1], ErrDoubleFree) {
+				t.Fatalf("%d bytes: %v and %v, want nil and ErrDoubleFree", size, errs[0], errs[1])
+			}
+		}
+		owner.Release()
 	}
 }
 

@@ -45,6 +45,25 @@ func TestBadFreeOfHeaders(t *testing.T) {
 	}
 }
 
+// Nor is it where arenas have neighbours in their lists.
+func TestBadFreeOfHeadersOfMany(t *testing.T) {
+	for arena := 256 << 10; arena <= 4<<20; arena *= 2 {
+		a := newAllocator(t, Options{ArenaBytes: arena})
+		bases := map[unsafe.Pointer]bool{}
+		for len(bases) < 6 {
+			p := mustMalloc(t, a, 32<<10)
+			bases[unsafe.Add(p, -int(uintptr(p)&uintptr(arena-1)))] = true
+		}
+		for base := range bases {
+			for off := 0; off < arena/64; off += 16 {
+				if err := a.UnsafeFree(unsafe.Add(base, off)); !errors.Is(err, ErrNotOwned) {
+					t.Fatalf("arena of %d: free at offset %d: %v, want ErrNotOwned", arena, off, err)
+				}
+			}
+		}
+	}
+}
+
 // A heap that only allocates, of another class than before, does not hoard the
 // pools that others have emptied.
 func TestPhasesOfSizes(t *testing.T) {
@@ -309,4 +328,23 @@ func TestKeptHuge(t *testing.T) {
 	if kept() != most {
 		t.Errorf("%d bytes of addresses are kept after a part was used, before %d", kept(), most)
 	}
+}
+
+// A huge block that shrinks gives no addresses back that are to be kept.
+func TestKeptHugeShrinks(t *testing.T) {
+	a := newAllocator(t, Options{KeepAddresses: KeepAlways})
+	p := mustMalloc(t, a, 8<<20)
+	*(*int)(p) = 42
+	before := osmem.Calls()
+	q, err := a.UnsafeRealloc(p, 2<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if calls := osmem.Calls().Sub(before); calls.Remap+calls.Release != 0 {
+		t.Errorf("addresses were given back: %+v", calls)
+	}
+	if *(*int)(q) != 42 {
+		t.Errorf("it has %d, want 42", *(*int)(q))
+	}
+	mustFree(t, a, q)
 }

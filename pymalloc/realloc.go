@@ -78,7 +78,7 @@ func (a *Allocator) sizeOf(hp *shard.Heap, p unsafe.Pointer) (int, shard.Verdict
 	if t == nil {
 		return 0, shard.NotOurs
 	}
-	return t.SizeOf(p)
+	return t.SizeOf(hp, p)
 }
 
 // growHuge resizes a huge block in place, if it stays one.

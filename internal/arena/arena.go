@@ -12,9 +12,9 @@
 //	  the first k units                  pools and runs
 //
 // The header of unit i stands i × 256 bytes from the arena's start. The first k
-// headers are zero where a pool has its ownership word, Free, and where it counts
-// the blocks that it ever handed out, so that a bad free of an address in the
-// first k units is known for one.
+// headers are zero where a pool has its ownership word, Free, where it counts the
+// blocks that it ever handed out, and where a run has its size, so that a bad free of
+// an address in the first k units is known for one.
 //
 // # Which arena
 //
@@ -260,10 +260,11 @@ func (s *Set) PutNumber(n uint32) {
 	}
 }
 
-// ErrOverrun is returned for a run that was written to beyond its end, ErrNoRun
-// where none begins.
+// ErrOverrun is returned for a run that was written to beyond its end, ErrFreeRun
+// for one that is free, ErrNoRun where none begins.
 var (
 	ErrOverrun = errors.New("arena: run was written to beyond its end")
+	ErrFreeRun = errors.New("arena: run is free already")
 	ErrNoRun   = errors.New("arena: no run begins there")
 )
 
@@ -276,6 +277,9 @@ func (s *Set) PutRun(p unsafe.Pointer, wipe bool) error {
 		return ErrNoRun
 	}
 	h := s.PoolOf(p)
+	if h.Owner() == pool.Free && h.WasBlock(p) {
+		return ErrFreeRun // by another, since the caller looked
+	}
 	if h.Owner() != pool.Run || h.Start() != p {
 		return ErrNoRun
 	}

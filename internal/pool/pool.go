@@ -144,9 +144,9 @@ type Header struct {
 	first   uint32  // of an Inner unit: units back to the first
 	pick    uint8   // the word of a hardened pool that blocks come from; the owner's
 	hard    bool    // hardened
-	usable  uintptr // bytes of a large run's block
+	zero    uint64  // always 0: the current word of hardened pools
+	usable  uintptr // bytes of a large run's block; 0 in an arena's header
 	_       [8 - unsafe.Sizeof(uintptr(0))]byte
-	zero    uint64 // always 0: the current word of hardened pools
 
 	// The owner's part.
 	live     uint32 // read by statistics

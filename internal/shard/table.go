@@ -617,6 +617,8 @@ func (t *Table) freeLarge(e addrmap.Entry, p unsafe.Pointer) Verdict {
 		return Freed
 	case arena.ErrOverrun:
 		return Overrun
+	case arena.ErrFreeRun:
+		return Double
 	}
 	return NotOurs
 }
@@ -715,9 +717,7 @@ func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 		s.countForeign(owner)
 	}
 	switch did {
-	case pool.Refused:
-		return NotOurs
-	case pool.Double:
+	case pool.Refused, pool.Double: // refused: freed by another, and with it the pool
 		return Double
 	case pool.Post:
 		shardOf(owner).inbox.Push(arena.Links(), number, number)
@@ -793,15 +793,21 @@ func (t *Table) limitFreepools() {
 }
 
 // SizeOf returns the usable size of the allocator's live block at p, or, if
-// there is none, 0 and what Free would say.
-func (t *Table) SizeOf(p unsafe.Pointer) (size int, otherwise Verdict) {
-	token := grace.Enter()
+// there is none, 0 and what Free would say. hp is the caller's heap if it has one.
+func (t *Table) SizeOf(hp *Heap, p unsafe.Pointer) (size int, otherwise Verdict) {
+	s, token, err := t.enter(hp)
+	if err != nil {
+		return 0, NotOurs
+	}
 	e := addrmap.Load(uintptr(p))
 	otherwise = NotOurs
-	if e == t.Arenas.Entry {
+	switch {
+	case s != nil && s.Keeps(p):
+		otherwise = Double // as in freePinned
+	case e == t.Arenas.Entry:
 		size, otherwise = sizeAt(&t.conf.Geometry, p)
 	}
-	grace.Exit(token)
+	t.exit(hp, s, token)
 	if e.Kind() == addrmap.Huge && e.ID() == t.Arenas.Entry.ID() {
 		n, v := large.Usable(p)
 		return n, Verdict(v)
