@@ -95,8 +95,9 @@ func (a *Allocator) Check() error {
 
 // Close unmaps everything, live blocks too, and leaves the allocator as unused:
 // it may be used again. The caller sees to it that nobody touches blocks from
-// before any more; freeing one is refused with [ErrNotOwned]. Its heaps are
-// released. The error is that of Trim.
+// before any more, nor is in a call that does, Calloc or Realloc; freeing one is
+// refused with [ErrNotOwned], unless the address belongs to the next life by then.
+// Its heaps are released. The error is that of Trim.
 func (a *Allocator) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

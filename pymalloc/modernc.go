@@ -11,12 +11,12 @@ import (
 // else.
 
 // bytesOf returns the block at p as a slice: length size, capacity the usable
-// size.
+// size, which is 0 by now if the allocator was closed meanwhile.
 func bytesOf(p unsafe.Pointer, size int, err error) ([]byte, error) {
 	if p == nil || err != nil {
 		return nil, err
 	}
-	return unsafe.Slice((*byte)(p), UnsafeUsableSize(p))[:size], nil
+	return unsafe.Slice((*byte)(p), max(size, UnsafeUsableSize(p)))[:size], nil
 }
 
 // pointerOf returns the block that b was cut from the front of, or nil.

@@ -317,3 +317,31 @@ func TestStressClose(t *testing.T) {
 		t.Errorf("%d bytes mapped after Close", s.MappedBytes)
 	}
 }
+
+// TestSlicesBesideClose: a slice that is made while the allocator is closed is
+// stale, and no more than that.
+func TestSlicesBesideClose(t *testing.T) {
+	var a Allocator
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for !stopped(&stop) {
+				if b, err := a.Malloc(64); err != nil || len(b) != 64 {
+					t.Errorf("%d bytes, %v", len(b), err)
+					return
+				}
+			}
+		})
+	}
+	for end := time.Now().Add(stressTime() / 3); time.Now().Before(end); runtime.Gosched() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+}
