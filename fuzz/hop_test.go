@@ -246,8 +246,8 @@ func (h *hoppers) agree() error {
 	return s.agrees(h.a.Stats())
 }
 
-// freeTwice frees blocks of the table, or its own, again and again: each free
-// succeeds once. All others stand still.
+// freeTwice frees blocks of the table, and some that are as young as can be, again and
+// again: each free succeeds once. All others stand still.
 func (h *hopper) freeTwice() error {
 	if err := h.agree(); err != nil {
 		return err
@@ -255,6 +255,19 @@ func (h *hopper) freeTwice() error {
 	ps, err := h.take(h.r.IntN(200))
 	if err != nil {
 		return err
+	}
+	for range h.r.IntN(4) {
+		b, err := h.obtain()
+		if err == nil && h.r.IntN(2) == 0 { // another from the same place
+			err = h.a.UnsafeFree(b.p)
+			if err == nil {
+				b.p, err = h.a.UnsafeMalloc(b.size)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		ps = append(ps, b.p)
 	}
 	succeeded := 0
 	for range 1 + h.r.IntN(3) {
