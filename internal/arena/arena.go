@@ -80,22 +80,22 @@ var ErrLimit = errors.New("arena: memory limit reached")
 
 // Header begins an arena. It is touched under the lock.
 type Header struct {
-	_     uint64 // where a pool has its ownership word: Free
-	first uint32 // number of unit 0's pool
-	nfree uint32 // free units
-	row   uint32 // the most of them in a row
-	since uint32 // the tick at which the arena became free
-	at    uint32 // its place in the set's all
-	_     uint32
-	_     [headerBytes - 32 - 4*unsafe.Sizeof(uintptr(0))]byte
+	_     uint64   // where a pool has its ownership word: Free
+	first uint32   // number of unit 0's pool
+	nfree uint32   // free units
+	row   uint32   // the most of them in a row
+	since uint32   // the tick at which the arena became free
 	links [2]links // in the lists of byFree and byRow
-	// The first words of the bitmaps follow.
+	_     [headerBytes - 24 - 4*unsafe.Sizeof(uintptr(0))]byte
+	_     [2]uint64 // the first words of the bitmaps
+	at    uint32    // its place in the set's all
+	_     uint32
 }
 
-// headerBytes is the size of a Header without its bitmaps.
+// headerBytes is where the bitmaps begin in a Header.
 const headerBytes = 64
 
-var _ [headerBytes]byte = [unsafe.Sizeof(Header{})]byte{}
+var _ [headerBytes + 24]byte = [unsafe.Sizeof(Header{})]byte{}
 
 // Retired is an arena that is out of the map, to be unmapped after a grace
 // period.
