@@ -11,8 +11,8 @@ import (
 
 // FromGo makes an object of a Go value, which the caller owns: nil, bools, numbers,
 // strings, []byte (as bytes), *big.Int and json.Number; slices, arrays and maps of
-// them, and pointers to them; and handles and Refs, which are borrowed. Other values are an
-// error that names their type.
+// them, and pointers to them, each copied wherever it is found; and handles and Refs, which
+// are borrowed. Other values are an error that names their type.
 func (s *Space) FromGo(v any) (AnyRef, error) { return s.fromGo(v, 0) }
 
 func (s *Space) fromGo(v any, depth int) (AnyRef, error) {
@@ -151,8 +151,9 @@ func (s *Space) fromNumber(n json.Number) (AnyRef, error) {
 
 // ToGo makes a Go value of a borrowed object: nil, bool, int64 or *big.Int, float64,
 // string, []byte; []any of a tuple, list or set; and of a dict map[string]any, or
-// map[any]any if it has other keys than strings. An object that contains itself is
-// [ErrDepth]. An instance is an error.
+// map[any]any if it has other keys than strings. A container that is in several places
+// is one slice or map in all of them. An object that contains itself is [ErrDepth]. An
+// instance is an error.
 func ToGo(o Object) (any, error) {
 	if o.addr == 0 {
 		return nil, ErrNoObject
@@ -160,10 +161,14 @@ func ToGo(o Object) (any, error) {
 	h := at(o.addr)
 	s := rlockOf(h)
 	defer runlockOf(s)
-	return toGo(h, 0)
+	return converter{}.value(h, 0)
 }
 
-func toGo(h *header, depth int) (any, error) {
+// converter has what was made of the containers with several references: were each
+// converted as often as it is referred to, that could be 2^depth times.
+type converter map[*header]any
+
+func (c converter) value(h *header, depth int) (any, error) {
 	if depth > maxDepth {
 		return nil, ErrDepth
 	}
@@ -182,12 +187,26 @@ func toGo(h *header, depth int) (any, error) {
 		return String{object: objectOf(h)}.Value(), nil
 	case typeBytes:
 		return Bytes{object: objectOf(h)}.Value(), nil
+	}
+	if v, known := c[h]; known {
+		return v, nil
+	}
+	v, err := c.container(h, depth)
+	if err == nil && RefCount(objectOf(h)) > 1 {
+		c[h] = v
+	}
+	return v, err
+}
+
+func (c converter) container(h *header, depth int) (any, error) {
+	switch h.typ {
 	case typeTuple, typeList:
-		items := []any{}
-		for c := childrenOf(h); c.left > 0; {
+		k := childrenOf(h)
+		items := make([]any, 0, k.left)
+		for k.left > 0 {
 			var x *header
-			x, c = c.next()
-			v, err := toGo(x, depth+1)
+			x, k = k.next()
+			v, err := c.value(x, depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -195,10 +214,10 @@ func toGo(h *header, depth int) (any, error) {
 		}
 		return items, nil
 	case typeSet:
-		items := []any{}
 		o := tableOf(h)
+		items := make([]any, 0, o.n)
 		for e, i := o.next(0); e != nil; e, i = o.next(i + 1) {
-			v, err := toGo(e.key.object(), depth+1)
+			v, err := c.value(e.key.object(), depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -206,19 +225,19 @@ func toGo(h *header, depth int) (any, error) {
 		}
 		return items, nil
 	case typeDict:
-		return toMap(tableOf(h), depth)
+		return c.dict(tableOf(h), depth)
 	}
 	return nil, &TypeError{Want: "a built-in type", Got: typeOf(h).name}
 }
 
-func toMap(o *tableObject, depth int) (any, error) {
+func (c converter) dict(o *tableObject, depth int) (any, error) {
 	named, other := map[string]any{}, map[any]any(nil)
 	for e, i := o.next(0); e != nil; e, i = o.next(i + 1) {
-		k, err := toGo(e.key.object(), depth+1)
+		k, err := c.value(e.key.object(), depth+1)
 		if err != nil {
 			return nil, err
 		}
-		v, err := toGo(e.value.object(), depth+1)
+		v, err := c.value(e.value.object(), depth+1)
 		if err != nil {
 			return nil, err
 		}

@@ -23,7 +23,7 @@ var (
 	ErrNotFound = errors.New("unsafeobj: not found")
 	// ErrIndex: an index is out of range.
 	ErrIndex = errors.New("unsafeobj: index out of range")
-	// ErrTooLong: more items or bytes than an object can have.
+	// ErrTooLong: more items or bytes than an object can have, or JSON.
 	ErrTooLong = errors.New("unsafeobj: object too long")
 	// ErrDepth: objects are nested too deep to be compared, hashed or converted,
 	// or contain themselves.

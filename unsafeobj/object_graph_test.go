@@ -1,16 +1,22 @@
 package unsafeobj
 
 import (
+	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"testing"
 	"time"
 )
 
-var objectGraphs = flag.Int("objects.graphs", 20_000, "random object graphs that TestObjectGraphs builds and drops; the long run takes 1e6")
+var (
+	objectGraphs = flag.Int("objects.graphs", 20_000, "random object graphs that TestObjectGraphs builds and drops")
+	objectDepth  = flag.Int("objects.depth", 50_000, "length of the chains of TestObjectDeep")
+)
 
 type objectNode struct {
 	ID    int64
@@ -171,46 +177,145 @@ func TestObjectGraphs(t *testing.T) {
 	}
 }
 
-// A chain of any length dies, is traversed and printed without recursion.
+// A chain of any length dies, is traversed and printed without recursion, whatever it
+// is made of; where recursion is needed it ends in time.
 func TestObjectDeep(t *testing.T) {
 	defer debug.SetMaxStack(debug.SetMaxStack(4 << 20)) // beyond it the process ends
+	depth := *objectDepth
+	links := map[string]func(s *Space, x Object) AnyRef{
+		"list":  func(s *Space, x Object) AnyRef { return objectMust(s.List(x)).Any() },
+		"tuple": func(s *Space, x Object) AnyRef { return objectMust(s.Tuple(x)).Any() },
+		"dict": func(s *Space, x Object) AnyRef {
+			d := objectMust(s.Dict())
+			objectOK(t, d.Get().SetString("next", x))
+			return d.Any()
+		},
+		"Node": func(s *Space, x Object) AnyRef {
+			n := objectMust(objectNodes.New(s))
+			objectOK(t, n.Get().Payload().Left.Set(n.Object(), x))
+			return n.Any()
+		},
+		"set of Nodes": func(s *Space, x Object) AnyRef {
+			n := objectMust(objectNodes.New(s))
+			objectOK(t, n.Get().Payload().Left.Set(n.Object(), x))
+			set := objectMust(s.Set(n.Object()))
+			n.Release()
+			return set.Any()
+		},
+	}
+	for name, link := range links {
+		for _, shared := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/shared=%v", name, shared), func(t *testing.T) {
+				s := objectSpace(t, SpaceOptions{Shared: shared})
+				chain := func(bottom Object) AnyRef {
+					x := Own(bottom)
+					for range depth {
+						outer := link(s, x.Object())
+						x.Release()
+						x = outer
+					}
+					return x
+				}
+				a, b := chain(None()), chain(None())
+				objectMust(s.Collect(2))
+				deep := func(what string, err error) {
+					var kind *TypeError
+					if err != ErrDepth && !errors.As(err, &kind) {
+						t.Error(what, err)
+					}
+				}
+				same, err := Equal(a.Object(), b.Object())
+				if same {
+					t.Error("two chains are equal")
+				}
+				switch _, hashErr := Hash(a.Object()); name {
+				case "list", "tuple", "dict":
+					deep("Equal:", err)
+					deep("Hash:", hashErr)
+				default: // Nodes are equal to themselves alone
+					objectOK(t, err)
+				}
+				deep("EncodeJSON:", EncodeJSON(io.Discard, a.Object()))
+				_, err = ToGo(a.Object())
+				deep("ToGo:", err)
+				if n := len(Repr(a.Object())); n > 20*maxDepth {
+					t.Error("Repr:", n, "bytes")
+				}
+				if n := DeepSizeOf(a.Object()); n < depth*48 {
+					t.Error("DeepSizeOf:", n)
+				}
+				a.Release()
+				b.Release()
+				if n := liveBlocks(t, s); n != 0 {
+					t.Error(n, "blocks left")
+				}
+				// The same as a cycle.
+				first := objectMust(s.List())
+				last := chain(first.Object())
+				objectOK(t, first.Get().Append(last.Object()))
+				first.Release()
+				last.Release()
+				if n := objectMust(s.Collect(2)); n < depth {
+					t.Error(n, "collected")
+				}
+				if n := liveBlocks(t, s); n != 0 {
+					t.Error(n, "blocks left")
+				}
+			})
+		}
+	}
+}
+
+// What is in 2^40 places makes neither a text nor a Go value without end.
+func TestObjectDoubled(t *testing.T) {
 	s := objectSpace(t, SpaceOptions{})
-	const depth = 300_000
-	l := objectMust(s.List())
-	bottom := l.Clone()
-	for range depth {
-		outer := objectMust(s.List(l.Object()))
-		l.Release()
-		l = outer
+	double := map[string]func(x Object) AnyRef{
+		"list":  func(x Object) AnyRef { return objectMust(s.List(x, x)).Any() },
+		"tuple": func(x Object) AnyRef { return objectMust(s.Tuple(x, x)).Any() },
+		"dict": func(x Object) AnyRef {
+			d := objectMust(s.Dict())
+			objectOK(t, d.Get().SetString("a", x))
+			objectOK(t, d.Get().SetString("b", x))
+			return d.Any()
+		},
 	}
-	objectMust(s.Collect(2))
-	if text := Repr(l.Object()); !strings.Contains(text, "[...]") {
-		t.Error("no end in sight:", len(text))
+	for name, double := range double {
+		x := objectMust(s.List(None())).Any()
+		for range 40 {
+			outer := double(x.Object())
+			x.Release()
+			x = outer
+		}
+		const limit = 1 << 20
+		const most = limit + 1000 // what is open when it is reached
+		e := encoder{limit: limit}
+		if err := e.value(at(x.addr), 0); err != ErrTooLong || len(e.text) > most {
+			t.Errorf("%s: %v after %d bytes of JSON", name, err, len(e.text))
+		}
+		p := printer{open: map[*header]struct{}{}, limit: limit}
+		if p.object(at(x.addr)); p.Len() < limit || p.Len() > most {
+			t.Errorf("%s: %d bytes of text", name, p.Len())
+		}
+		v := objectMust(ToGo(x.Object()))
+		for range 40 {
+			switch inner := v.(type) {
+			case []any:
+				if v = inner[0]; len(inner) != 2 || !reflect.DeepEqual(inner[1], v) {
+					t.Fatalf("%s: %d items, or not the same", name, len(inner))
+				}
+			case map[string]any:
+				if v = inner["a"]; len(inner) != 2 || reflect.ValueOf(inner["b"]).Pointer() != reflect.ValueOf(v).Pointer() {
+					t.Fatalf("%s: %d items, or not the same", name, len(inner))
+				}
+			}
+		}
+		if want := any([]any{nil}); !reflect.DeepEqual(v, want) {
+			t.Errorf("%s: %v at the bottom", name, v)
+		}
+		x.Release()
 	}
-	if n := DeepSizeOf(l.Object()); n < depth*48 {
-		t.Error("deep size", n)
-	}
-	if _, err := ToGo(l.Object()); err != ErrDepth {
-		t.Error(err)
-	}
-	bottom.Release()
-	l.Release()
 	if n := liveBlocks(t, s); n != 0 {
 		t.Error(n, "blocks left")
-	}
-	// The same as a cycle.
-	first := objectMust(s.List())
-	l = first.Clone()
-	for range depth {
-		outer := objectMust(s.List(l.Object()))
-		l.Release()
-		l = outer
-	}
-	objectOK(t, first.Get().Append(l.Object()))
-	first.Release()
-	l.Release()
-	if n := objectMust(s.Collect(2)); n < depth {
-		t.Error(n, "collected")
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
+	"strconv"
 	"unsafe"
 )
 
@@ -91,85 +91,113 @@ func (o Object) isDict() bool { return at(o.addr).typ == typeDict }
 
 // EncodeJSON writes a borrowed object as JSON, without white space. Tuples and
 // lists are arrays; a dict must have str keys. What JSON cannot say, such as a set
-// or NaN, is an error, and so is an object that contains itself.
+// or NaN, is an error, and so is an object that contains itself. An object that is in
+// several places is written in each: more than 1 GiB in all is [ErrTooLong].
 func EncodeJSON(w io.Writer, o Object) error {
 	if o.addr == 0 {
 		return ErrNoObject
 	}
 	h := at(o.addr)
+	e := encoder{limit: maxText}
 	s := rlockOf(h)
-	text, err := appendJSON(nil, h, 0)
+	err := e.value(h, 0)
 	runlockOf(s)
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(text)
+	_, err = w.Write(e.text)
 	return err
 }
 
-func appendJSON(b []byte, h *header, depth int) ([]byte, error) {
+// maxText is how many bytes of text are made of an object.
+const maxText = 1 << 30
+
+// encoder makes JSON.
+type encoder struct {
+	text  []byte
+	limit int
+}
+
+func (e *encoder) write(text string) { e.text = append(e.text, text...) }
+
+func (e *encoder) value(h *header, depth int) error {
 	if depth > maxDepth {
-		return b, ErrDepth
+		return ErrDepth
+	}
+	if len(e.text) > e.limit {
+		return ErrTooLong
 	}
 	switch h.typ {
 	case typeNone:
-		return append(b, "null"...), nil
+		e.write("null")
 	case typeBool:
-		return fmt.Append(b, (*intObject)(unsafe.Pointer(h)).v != 0), nil
-	case typeInt, typeBig:
-		return bigOf(h).Append(b, 10), nil
+		e.text = strconv.AppendBool(e.text, (*intObject)(unsafe.Pointer(h)).v != 0)
+	case typeInt:
+		e.text = strconv.AppendInt(e.text, (*intObject)(unsafe.Pointer(h)).v, 10)
+	case typeBig:
+		e.text = bigOf(h).Append(e.text, 10)
 	case typeFloat:
-		if v := floatOf(h); math.IsNaN(v) || math.IsInf(v, 0) {
-			return b, fmt.Errorf("unsafeobj: EncodeJSON: %v is not a number in JSON", v)
+		v := floatOf(h)
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Errorf("unsafeobj: EncodeJSON: %v is not a number in JSON", v)
 		}
-		return append(b, floatRepr(floatOf(h))...), nil
+		e.write(floatRepr(v))
 	case typeString:
-		return appendJSONString(b, stringOf(h).value())
+		return e.string(h)
 	case typeTuple, typeList:
-		b = append(b, '[')
-		for c, i := childrenOf(h), 0; c.left > 0; i++ {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			var x *header
-			var err error
-			x, c = c.next()
-			if b, err = appendJSON(b, x, depth+1); err != nil {
-				return b, err
-			}
-		}
-		return append(b, ']'), nil
+		return e.array(h, depth)
 	case typeDict:
-		return appendJSONDict(b, tableOf(h), depth)
+		return e.object(tableOf(h), depth)
+	default:
+		return &TypeError{Want: "what JSON has", Got: typeOf(h).name}
 	}
-	return b, &TypeError{Want: "what JSON has", Got: typeOf(h).name}
+	return nil
 }
 
-func appendJSONDict(b []byte, o *tableObject, depth int) ([]byte, error) {
-	b = append(b, '{')
-	first := true
-	for e, i := o.next(0); e != nil; e, i = o.next(i + 1) {
-		if !first {
-			b = append(b, ',')
+func (e *encoder) comma(i int) {
+	if i > 0 {
+		e.write(",")
+	}
+}
+
+func (e *encoder) array(h *header, depth int) error {
+	e.write("[")
+	for c, i := childrenOf(h), 0; c.left > 0; i++ {
+		var x *header
+		x, c = c.next()
+		e.comma(i)
+		if err := e.value(x, depth+1); err != nil {
+			return err
 		}
-		first = false
-		k := e.key.object()
+	}
+	e.write("]")
+	return nil
+}
+
+func (e *encoder) object(o *tableObject, depth int) error {
+	e.write("{")
+	n := 0
+	for x, i := o.next(0); x != nil; x, i = o.next(i + 1) {
+		e.comma(n)
+		n++
+		k := x.key.object()
 		if k.typ != typeString {
-			return b, &TypeError{Want: "str, as a key in JSON", Got: typeOf(k).name}
+			return &TypeError{Want: "str, as a key in JSON", Got: typeOf(k).name}
 		}
-		var err error
-		if b, err = appendJSONString(b, stringOf(k).value()); err != nil {
-			return b, err
+		if err := e.string(k); err != nil {
+			return err
 		}
-		b = append(b, ':')
-		if b, err = appendJSON(b, e.value.object(), depth+1); err != nil {
-			return b, err
+		e.write(":")
+		if err := e.value(x.value.object(), depth+1); err != nil {
+			return err
 		}
 	}
-	return append(b, '}'), nil
+	e.write("}")
+	return nil
 }
 
-func appendJSONString(b []byte, v string) ([]byte, error) {
-	text, err := json.Marshal(v)
-	return append(slices.Grow(b, len(text)), text...), err
+func (e *encoder) string(h *header) error {
+	text, err := json.Marshal(stringOf(h).value())
+	e.text = append(e.text, text...)
+	return err
 }

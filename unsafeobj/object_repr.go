@@ -11,7 +11,8 @@ import (
 )
 
 // Repr returns a borrowed object as Python's repr would print it. A container inside
-// itself is [...], and so is what is nested too deep.
+// itself is [...], and so is what is nested too deep, or comes after 1 GiB of text: an
+// object that is in several places is printed in each.
 func Repr(o Object) string {
 	if o.addr == 0 {
 		return "<no object>"
@@ -19,7 +20,7 @@ func Repr(o Object) string {
 	h := at(o.addr)
 	s := rlockOf(h)
 	defer runlockOf(s)
-	p := printer{open: map[*header]struct{}{}}
+	p := printer{open: map[*header]struct{}{}, limit: maxText}
 	p.object(h)
 	return p.String()
 }
@@ -29,7 +30,8 @@ func (o Object) String() string { return Repr(o) }
 
 type printer struct {
 	strings.Builder
-	open map[*header]struct{} // containers that are being printed
+	open  map[*header]struct{} // containers that are being printed
+	limit int                  // after so many bytes no more are opened
 }
 
 func (p *printer) object(h *header) {
@@ -75,7 +77,7 @@ func (p *printer) container(h *header) {
 		p.instance(h)
 		return
 	}
-	if _, inside := p.open[h]; inside || len(p.open) >= maxDepth {
+	if _, inside := p.open[h]; inside || len(p.open) >= maxDepth || p.Len() > p.limit {
 		if h.typ == typeSet {
 			begin, end = "set(", ")"
 		} else if h.typ == typeTuple {
