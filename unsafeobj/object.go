@@ -155,11 +155,9 @@ func refTo[T View](h *header) Ref[T] { return Ref[T]{addr: uintptr(unsafe.Pointe
 
 // incref adds a reference. It is inlined; only the rare cases are called.
 func incref(h *header) {
-	if h.space > 0 { // only then may refs be read so
-		if n := h.refs; uint32(n-1) < maxRefs {
-			h.refs = n + 1
-			return
-		}
+	if h.space > 0 && uint32(h.refs-1) < maxRefs { // only of an owned Space may refs be read so
+		h.refs++
+		return
 	}
 	increfSlow(h)
 }
@@ -210,27 +208,21 @@ func tryIncref(h *header) bool {
 	}
 }
 
-// decref drops a reference.
+// decref drops a reference. It is inlined, too.
 func decref(h *header) {
-	if h.space > 0 {
-		if n := h.refs - 1; n > 0 {
-			h.refs = n
-			return
-		}
+	if h.space > 0 && h.refs > 1 {
+		h.refs--
+		return
 	}
 	decrefSlow(h)
 }
 
 func decrefSlow(h *header) {
-	if h.space == 0 {
-		return
-	}
-	if h.space < 0 {
+	switch {
+	case h.space == 0: // immortal
+	case h.space < 0:
 		decrefShared(h)
-		return
-	}
-	switch n := h.refs; {
-	case n == 1:
+	case h.refs == 1:
 		h.refs = 0
 		s := spaceOf(h)
 		if h.typ < firstContainer {
@@ -239,7 +231,7 @@ func decrefSlow(h *header) {
 		}
 		s.dead(h)
 		s.unlock()
-	case n == 0:
+	case h.refs == 0:
 		misused(h, "is released")
 	}
 }

@@ -38,6 +38,7 @@ type Space struct {
 	mu   sync.RWMutex // of a shared one
 
 	ints, floats       freeList
+	strings            [maxFreeString / stringStep]freeList // by the bytes of their blocks
 	lists, dicts, sets freeList
 	tuples             [maxFreeTuple + 1]freeList // by length
 	instances          []*freeList                // by typeID-typeUser
@@ -87,6 +88,11 @@ const (
 	maxFreeLists  = 80
 	maxFreeDicts  = 80
 	maxFreeSets   = 80
+
+	// CPython has none for str.
+	maxFreeString  = 64  // bytes of a block
+	maxFreeStrings = 100 // of each size
+	stringStep     = 16  // from one size to the next
 )
 
 const (
@@ -113,10 +119,8 @@ var (
 )
 
 func spaceByID(id int16) *Space {
-	if id < 0 {
-		id = -id
-	}
-	return spaces[uint16(id)/spaceChunk].Load()[id%spaceChunk].Load()
+	n := uint16(max(id, -id))
+	return spaces[n/spaceChunk].Load()[n%spaceChunk].Load()
 }
 
 func spaceOf(h *header) *Space { return spaceByID(h.space) }
@@ -156,6 +160,9 @@ func (s *Space) setBounds() {
 	}
 	s.ints.max, s.floats.max = maxFreeInts, maxFreeFloats
 	s.lists.max, s.dicts.max, s.sets.max = maxFreeLists, maxFreeDicts, maxFreeSets
+	for i := range s.strings {
+		s.strings[i].max = maxFreeStrings
+	}
 	for i := range s.tuples {
 		s.tuples[i].max = maxFreeTuples
 	}
@@ -250,6 +257,10 @@ func (s *Space) liveLeaves(t typeID) int {
 		n -= int64(s.ints.n)
 	case typeFloat:
 		n -= int64(s.floats.n)
+	case typeString:
+		for i := range s.strings {
+			n -= int64(s.strings[i].n)
+		}
 	}
 	return int(n)
 }
@@ -321,6 +332,13 @@ func (s *Space) unlock() {
 
 // enter is lock, unless the Space is closed.
 func (s *Space) enter() error {
+	if s.locks || s.closed {
+		return s.enterSlow()
+	}
+	return nil
+}
+
+func (s *Space) enterSlow() error {
 	s.lock()
 	if s.closed {
 		if s.shared {
@@ -333,6 +351,12 @@ func (s *Space) enter() error {
 
 // leave is unlock, and collects when it is time.
 func (s *Space) leave() {
+	if s.shared || s.pending != nil || s.gc.gen[0].count > s.gc.gen[0].threshold {
+		s.leaveSlow()
+	}
+}
+
+func (s *Space) leaveSlow() {
 	due := s.gc.due()
 	s.unlock()
 	if due {
@@ -493,6 +517,9 @@ func (f *freeList) push(h *header) bool {
 
 func (s *Space) freeLists() []*freeList {
 	all := []*freeList{&s.ints, &s.floats, &s.lists, &s.dicts, &s.sets}
+	for i := range s.strings {
+		all = append(all, &s.strings[i])
+	}
 	for i := range s.tuples {
 		all = append(all, &s.tuples[i])
 	}
@@ -528,7 +555,7 @@ func (s *Space) clearFreeLists() {
 	}
 	for range s.dying.ring {
 		if h := s.dying.swap(nil); h != nil {
-			s.freeBlock(h)
+			s.free(blockOf(h))
 		}
 	}
 }
@@ -625,6 +652,9 @@ func (s *Space) freeLeaf(h *header) {
 		if isInterned(h) {
 			s.unintern(h)
 		}
+		if f := s.freeStrings(stringBytes + uintptr(stringOf(h).n)); f != nil && f.push(h) {
+			return
+		}
 	}
 	s.retire(h)
 }
@@ -640,15 +670,15 @@ func (s *Space) retire(h *header) {
 			return
 		}
 	}
-	s.freeBlock(h)
+	s.free(blockOf(h))
 }
 
-func (s *Space) freeBlock(h *header) {
+// blockOf returns the block that an object is.
+func blockOf(h *header) unsafe.Pointer {
 	if h.typ >= firstContainer {
-		s.free(unsafe.Pointer(gcOf(h)))
-		return
+		return unsafe.Pointer(gcOf(h))
 	}
-	s.free(unsafe.Pointer(h))
+	return unsafe.Pointer(h)
 }
 
 // newContainer makes an object with a collector header and one reference, not yet
@@ -691,15 +721,13 @@ func (s *Space) dead(h *header) {
 		s.clearWeak(h)
 	}
 	s.untrack(g)
-	g.next = s.trash
-	s.trash.setGC(g)
 	if s.drains {
+		g.next = s.trash
+		s.trash.setGC(g)
 		return
 	}
 	s.drains = true
-	for g := s.trash.gc(); g != nil; g = s.trash.gc() {
-		s.trash = g.next
-		h := g.object()
+	for {
 		for c := childrenOf(h); c.left > 0; {
 			var x *header
 			if x, c = c.next(); x != nil {
@@ -707,6 +735,12 @@ func (s *Space) dead(h *header) {
 			}
 		}
 		s.freeContainer(h)
+		g := s.trash.gc()
+		if g == nil {
+			break
+		}
+		s.trash = g.next
+		h = g.object()
 	}
 	s.drains = false
 }

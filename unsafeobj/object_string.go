@@ -39,14 +39,31 @@ func stringOf(h *header) *stringObject { return (*stringObject)(unsafe.Pointer(h
 
 func isInterned(h *header) bool { return h.typ == typeString && stringOf(h).interned != 0 }
 
+// freeStrings returns the free list for a str of so many bytes, nil if there is none.
+func (s *Space) freeStrings(size uintptr) *freeList {
+	if size > maxFreeString {
+		return nil
+	}
+	return &s.strings[(size-1)/stringStep]
+}
+
 func (s *Space) newString(t typeID, v string) (*header, error) {
 	if uint64(len(v)) > math.MaxUint32 {
 		return nil, ErrTooLong
 	}
-	h, err := s.newLeaf(t, stringBytes+uintptr(len(v)))
-	if err != nil {
-		return nil, err
+	size := stringBytes + uintptr(len(v))
+	var h *header
+	if f := s.freeStrings(size); f != nil && t == typeString {
+		size = (size + stringStep - 1) &^ (stringStep - 1)
+		h = f.pop()
 	}
+	if h == nil {
+		var err error
+		if h, err = s.newLeaf(t, size); err != nil {
+			return nil, err
+		}
+	}
+	h.refs = 1
 	o := stringOf(h)
 	o.hash, o.n, o.interned = 0, uint32(len(v)), 0
 	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(o), stringBytes)), len(v)), v)
