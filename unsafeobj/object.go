@@ -219,10 +219,7 @@ func decref(h *header) {
 
 func decrefSlow(h *header) {
 	switch {
-	case h.space == 0: // immortal
-	case h.space < 0:
-		decrefShared(h)
-	case h.refs == 1:
+	case h.space > 0 && h.refs == 1:
 		h.refs = 0
 		s := spaceOf(h)
 		if h.typ < firstContainer {
@@ -231,7 +228,9 @@ func decrefSlow(h *header) {
 		}
 		s.dead(h)
 		s.unlock()
-	case h.refs == 0:
+	case h.space < 0:
+		decrefShared(h)
+	case h.space > 0 && h.refs == 0:
 		misused(h, "is released")
 	}
 }

@@ -24,7 +24,11 @@ func (s *Space) newTableObject(t typeID, f *freeList) (*header, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
-	h, err := s.newContainer(t, gcBytes+unsafe.Sizeof(tableObject{}), f)
+	var err error
+	h := f.container()
+	if h == nil {
+		h, err = s.newContainer(t, gcBytes+unsafe.Sizeof(tableObject{}))
+	}
 	if err == nil {
 		o := tableOf(h)
 		o.table, o.n = 0, 0

@@ -199,6 +199,7 @@ type collector struct {
 	gen   [generations]generation
 	slice SliceLimit
 
+	alarm     int  // beyond this count of the youngest leave looks what is to do; in a shared Space always
 	off       bool // Disable
 	busy      bool // a collection is under way; one at a time, besides the old one
 	pendingN  int  // long_lived_pending: came to the oldest generation since its last collection
@@ -284,7 +285,7 @@ func (c *collector) init(s *Space, l SliceLimit) error {
 	for i := range c.heads {
 		c.heads[i].reset()
 	}
-	c.gen[0].threshold, c.gen[1].threshold, c.gen[2].threshold = 700, 10, 10
+	c.setThresholds(700, 10, 10)
 	return nil
 }
 
@@ -295,16 +296,23 @@ func (s *Space) track(h *header) {
 }
 
 // untrack takes a dying container out of its list.
-func (s *Space) untrack(g *gcHead) {
-	if c := s.gc.young; c != nil && c.cursor.gc() == g {
-		c.cursor = g.next
-	}
-	if c := s.gc.old; c != nil && c.cursor.gc() == g {
-		c.cursor, c.at = g.next, 0
+func (c *collector) untrack(g *gcHead) {
+	if c.young != nil || c.old != nil {
+		c.pass(g)
 	}
 	g.unlink()
-	if s.gc.gen[0].count > 0 {
-		s.gc.gen[0].count--
+	if n := &c.gen[0].count; *n > 0 {
+		*n--
+	}
+}
+
+// pass lets collections go on behind a container that dies.
+func (c *collector) pass(g *gcHead) {
+	if o := c.young; o != nil && o.cursor.gc() == g {
+		o.cursor = g.next
+	}
+	if o := c.old; o != nil && o.cursor.gc() == g {
+		o.cursor, o.at = g.next, 0
 	}
 }
 
@@ -924,10 +932,17 @@ func (s *Space) setOff(off bool) {
 // none, [Space.Disable] them.
 func (s *Space) SetThreshold(g0, g1, g2 int) {
 	s.lock()
-	for i, n := range [generations]int{g0, g1, g2} {
-		s.gc.gen[i].threshold = n
-	}
+	s.gc.setThresholds(g0, g1, g2)
 	s.unlock()
+}
+
+func (c *collector) setThresholds(all ...int) {
+	for i, n := range all {
+		c.gen[i].threshold = n
+	}
+	if c.alarm = all[0]; c.s.shared {
+		c.alarm = -1
+	}
 }
 
 // Freeze takes all containers out of the collector's sight until Unfreeze: what a

@@ -45,30 +45,36 @@ func (s *Space) Tuple(items ...Object) (Ref[Tuple], error) {
 	if err := s.enter(); err != nil {
 		return Ref[Tuple]{}, err
 	}
-	h, err := s.newTuple(len(items))
+	var h *header
+	var err error
+	if len(items) <= maxFreeTuple {
+		h = s.tuples[len(items)].container()
+	}
+	if h == nil {
+		h, err = s.newContainer(typeTuple, gcBytes+tupleBytes+uintptr(len(items))*ptrBytes)
+	}
 	if err == nil {
 		t := tupleOf(h)
-		for i, x := range items {
-			s.hold(h, at(x.addr))
-			t.item(i).set(at(x.addr))
-		}
+		t.n = len(items)
+		s.fill(h, t.item(0), items)
 		s.track(h)
 	}
 	s.leave()
 	return refTo[Tuple](h), err
 }
 
-// newTuple makes a tuple whose items are to be set; it is not yet tracked.
-func (s *Space) newTuple(n int) (*header, error) {
-	var f *freeList
-	if n <= maxFreeTuple {
-		f = &s.tuples[n]
+// fill lets h, a new container of s, refer to items, in a row from first on.
+func (s *Space) fill(h *header, first *link, items []Object) {
+	to := unsafe.Slice(first, len(items))
+	for i, o := range items {
+		x := at(o.addr)
+		if x.typ < firstContainer {
+			incref(x)
+		} else {
+			s.hold(h, x)
+		}
+		to[i].set(x)
 	}
-	h, err := s.newContainer(typeTuple, gcBytes+tupleBytes+uintptr(n)*ptrBytes, f)
-	if err == nil {
-		tupleOf(h).n = n
-	}
-	return h, err
 }
 
 // admit checks objects that are to be put into one of s.
@@ -144,40 +150,38 @@ func (s *Space) List(items ...Object) (Ref[List], error) {
 	if err := s.enter(); err != nil {
 		return Ref[List]{}, err
 	}
-	h, err := s.newList(len(items))
+	var err error
+	h := s.lists.container()
+	if h == nil {
+		h, err = s.newContainer(typeList, gcBytes+unsafe.Sizeof(listObject{}))
+	}
 	if err == nil {
 		l := listOf(h)
-		for i, x := range items {
-			s.hold(h, at(x.addr))
-			l.item(uint32(i)).set(at(x.addr))
+		l.items, l.n, l.cap = 0, 0, 0
+		if len(items) > 0 {
+			err = s.fillList(l, items)
 		}
-		l.n = uint32(len(items))
 		s.track(h)
 	}
 	s.leave()
-	return refTo[List](h), err
+	r := refTo[List](h)
+	if err != nil {
+		r.Release()
+	}
+	return r, err
 }
 
-// newList makes an empty list with room for n items, not yet tracked.
-func (s *Space) newList(n int) (*header, error) {
-	if uint64(n) > math.MaxUint32 {
-		return nil, ErrTooLong
+// fillList puts the items into a new list, with no room for more.
+func (s *Space) fillList(l *listObject, items []Object) error {
+	if uint64(len(items)) > math.MaxUint32 {
+		return ErrTooLong
 	}
-	h, err := s.newContainer(typeList, gcBytes+unsafe.Sizeof(listObject{}), &s.lists)
-	if err != nil {
-		return nil, err
+	if err := s.setCap(l, uint32(len(items))); err != nil {
+		return err
 	}
-	l := listOf(h)
-	l.items, l.n, l.cap = 0, 0, 0
-	if n > 0 {
-		p, err := s.alloc(uintptr(n) * ptrBytes)
-		if err != nil {
-			s.free(unsafe.Pointer(gcOf(h)))
-			return nil, err
-		}
-		l.items, l.cap = link(uintptr(p)), uint32(n)
-	}
-	return h, nil
+	s.fill(&l.header, l.item(0), items)
+	l.n = uint32(len(items))
+	return nil
 }
 
 // largeList is the number of items from which a list that grows doubles. To move its
@@ -199,7 +203,11 @@ func (s *Space) resize(l *listObject, n uint64) error {
 	case n >= largeList && n > uint64(l.cap):
 		c = n * 2
 	}
-	c = min(c, math.MaxUint32)
+	return s.setCap(l, uint32(min(c, math.MaxUint32)))
+}
+
+// setCap gives a list room for c items.
+func (s *Space) setCap(l *listObject, c uint32) error {
 	old := l.items.ptr()
 	if c == 0 {
 		l.items, l.cap = 0, 0
@@ -218,7 +226,7 @@ func (s *Space) resize(l *listObject, n uint64) error {
 	if err != nil {
 		return err
 	}
-	l.items, l.cap = link(uintptr(p)), uint32(c)
+	l.items, l.cap = link(uintptr(p)), c
 	return nil
 }
 

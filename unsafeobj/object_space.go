@@ -351,7 +351,7 @@ func (s *Space) enterSlow() error {
 
 // leave is unlock, and collects when it is time.
 func (s *Space) leave() {
-	if s.shared || s.pending != nil || s.gc.gen[0].count > s.gc.gen[0].threshold {
+	if s.pending != nil || s.gc.gen[0].count > s.gc.alarm {
 		s.leaveSlow()
 	}
 }
@@ -682,23 +682,27 @@ func blockOf(h *header) unsafe.Pointer {
 }
 
 // newContainer makes an object with a collector header and one reference, not yet
-// tracked. f may be nil.
-func (s *Space) newContainer(t typeID, size uintptr, f *freeList) (*header, error) {
-	var h *header
-	if f != nil {
-		h = f.pop()
+// tracked.
+func (s *Space) newContainer(t typeID, size uintptr) (*header, error) {
+	p, err := s.alloc(size)
+	if err != nil {
+		return nil, err
 	}
-	if h == nil {
-		p, err := s.alloc(size)
-		if err != nil {
-			return nil, err
-		}
-		h = (*header)(unsafe.Add(p, gcBytes))
-	}
-	g := gcOf(h)
-	g.refs, g.flags = 0, 0
+	g := (*gcHead)(p)
+	g.flags = 0
+	h := g.object()
 	*h = header{refs: 1, typ: t, space: s.id}
 	return h, nil
+}
+
+// container takes what newContainer makes from a free list, nil if there is none.
+func (f *freeList) container() *header {
+	h := f.pop()
+	if h != nil {
+		gcOf(h).flags = 0
+		h.refs = 1
+	}
+	return h
 }
 
 // dead ends an object whose count is 0. A container waits in trash, so that a chain
@@ -720,7 +724,7 @@ func (s *Space) dead(h *header) {
 	if g.flags&gcWeak != 0 {
 		s.clearWeak(h)
 	}
-	s.untrack(g)
+	s.gc.untrack(g)
 	if s.drains {
 		g.next = s.trash
 		s.trash.setGC(g)

@@ -350,7 +350,14 @@ func (s *Space) newInstance(t *Type) (*header, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
-	h, err := s.newContainer(t.id, t.size, s.freeInstances(t))
+	var h *header
+	var err error
+	if f := s.freeInstances(t); f != nil {
+		h = f.container()
+	}
+	if h == nil {
+		h, err = s.newContainer(t.id, t.size)
+	}
 	if err == nil {
 		clear(unsafe.Slice((*byte)(payloadOf(h)), t.size-gcBytes-payloadOffset))
 		s.track(h)
