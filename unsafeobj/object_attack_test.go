@@ -504,6 +504,8 @@ func TestObjectClassFunctions(t *testing.T) {
 		s := objectSpace(t, SpaceOptions{Shared: shared})
 		a, b := objectMust(class.New(s)), objectMust(class.New(s))
 		d, l, set := objectMust(s.Dict()), objectMust(s.List(a.Object())), objectMust(s.Set(a.Object()))
+		room := objectMust(s.List(None())) // its items have room for more
+		objectOK(t, room.Get().Append(None()))
 		objectOK(t, d.Get().Set(a.Object(), None()))
 		pair := [2]Ref[Tuple]{objectMust(s.Tuple(b.Object())), objectMust(s.Tuple(a.Object()))}
 		all := func(want string) {
@@ -533,14 +535,23 @@ func TestObjectClassFunctions(t *testing.T) {
 		hook = func() { panic("hook") }
 		all("panicked: hook")
 		if !shared { // there it would wait for itself
-			hook = func() { objectOK(t, d.Get().Clear()) }
-			all(ErrReentered.Error())
+			changes := map[string]func() error{
+				"clear":  func() error { return d.Get().Clear() },
+				"append": func() error { return room.Get().Append(None()) },
+				"set":    func() error { return room.Get().Set(0, None()) },
+				"new":    func() error { _, err := s.List(); return err },
+				"tuple":  func() error { _, err := s.Tuple(None()); return err },
+			}
+			for name, change := range changes {
+				hook = func() { t.Error(name, "within a class's function:", change()) }
+				all(ErrReentered.Error())
+			}
 		}
 		hook = func() {}
 		if objectMust(l.Get().Contains(b.Object())) != true {
 			t.Error("equal points are not")
 		}
-		for _, r := range []AnyRef{a.Any(), b.Any(), d.Any(), l.Any(), set.Any(), pair[0].Any(), pair[1].Any()} {
+		for _, r := range []AnyRef{a.Any(), b.Any(), d.Any(), l.Any(), room.Any(), set.Any(), pair[0].Any(), pair[1].Any()} {
 			r.Release()
 		}
 		if n := liveBlocks(t, s); n != 0 {

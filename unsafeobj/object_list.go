@@ -236,7 +236,7 @@ func (l List) Append(v Object) error {
 	if err != nil {
 		return err
 	}
-	if o := listOf(h); h.space > 0 && o.n < o.cap && x.typ < firstContainer {
+	if o := listOf(h); !spaceOf(h).locks && o.n < o.cap && x.typ < firstContainer {
 		incref(x)
 		o.item(o.n).set(x)
 		o.n++

@@ -119,7 +119,7 @@ var (
 )
 
 func spaceByID(id int16) *Space {
-	n := uint16(max(id, -id))
+	n := uint16(max(id, -id)) % maxSpaces // which it is anyway, for no check of bounds
 	return spaces[n/spaceChunk].Load()[n%spaceChunk].Load()
 }
 
