@@ -75,7 +75,7 @@ func (d Dict) Set(k, v Object) error {
 
 // put sets the value of a key, both borrowed, with the Space locked.
 func (s *Space) put(o *tableObject, hash uint64, key, value *header) error {
-	i, slot, err := o.find(hash, key)
+	i, slot, err := o.tab().locate(hash, key)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (d Dict) Get(k Object) (AnyRef, error) {
 	hash, err := hashOf(at(k.addr), 0)
 	i := -1
 	if err == nil {
-		i, _, err = tableOf(h).find(hash, at(k.addr))
+		i, _, err = tableOf(h).tab().locate(hash, at(k.addr))
 	}
 	if i < 0 {
 		runlockOf(s)
@@ -194,7 +194,7 @@ func tableDelete(c, k Object) error {
 	hash, err := hashOf(at(k.addr), 0)
 	if err == nil {
 		var i int
-		if i, _, err = tableOf(h).find(hash, at(k.addr)); err == nil {
+		if i, _, err = tableOf(h).tab().locate(hash, at(k.addr)); err == nil {
 			err = s.remove(tableOf(h), i)
 		}
 	}
@@ -269,7 +269,7 @@ func tableContains(c, k Object) (bool, error) {
 	hash, err := hashOf(at(k.addr), 0)
 	i := -1
 	if err == nil {
-		i, _, err = tableOf(h).find(hash, at(k.addr))
+		i, _, err = tableOf(h).tab().locate(hash, at(k.addr))
 	}
 	runlockOf(s)
 	return i >= 0, err
@@ -369,7 +369,7 @@ func (s *Space) add(o *tableObject, key *header) error {
 	if err != nil {
 		return err
 	}
-	i, slot, err := o.find(hash, key)
+	i, slot, err := o.tab().locate(hash, key)
 	if i >= 0 || err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func equalTables(a, b *tableObject, depth int) (bool, error) {
 		return false, nil
 	}
 	for e, i := a.next(0); e != nil; e, i = a.next(i + 1) {
-		j, _, err := b.find(e.hash, e.key.object())
+		j, _, err := b.tab().locate(e.hash, e.key.object())
 		if j < 0 || err != nil {
 			return false, err
 		}

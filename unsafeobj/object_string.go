@@ -26,12 +26,17 @@ func (o *stringObject) value() string {
 	return unsafe.String((*byte)(unsafe.Add(unsafe.Pointer(o), stringBytes)), o.n)
 }
 
+// hashed returns the hash. It is inlined.
 func (o *stringObject) hashed() uint64 {
-	v := atomic.LoadUint64(&o.hash)
-	if v == 0 {
-		v = hashString(o.value())
-		atomic.StoreUint64(&o.hash, v)
+	if v := atomic.LoadUint64(&o.hash); v != 0 {
+		return v
 	}
+	return o.hashNow()
+}
+
+func (o *stringObject) hashNow() uint64 {
+	v := hashString(o.value())
+	atomic.StoreUint64(&o.hash, v)
 	return v
 }
 

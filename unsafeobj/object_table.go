@@ -178,8 +178,11 @@ func (t *table) locateString(hash uint64, k string) (int, uint64) {
 }
 
 // locate returns the number and slot of the entry whose key is k or equal to it; or -1
-// and the slot where it would be.
+// and the slot where it would be. t may be nil.
 func (t *table) locate(hash uint64, k *header) (int, uint64, error) {
+	if t == nil {
+		return -1, 0, nil
+	}
 	mask, tag := t.mask(), t.tagOf(hash)
 	entries, step := t.entries(), uintptr(t.step)
 	for at, perturb := hash, hash; ; at = at*5 + perturb + 1 {
@@ -233,15 +236,6 @@ func (t *table) claimSlot(hash, slot uint64) *entry {
 	e.hash = hash
 	t.filled++
 	return e
-}
-
-// find looks a key up.
-func (o *tableObject) find(hash uint64, k *header) (i int, slot uint64, err error) {
-	t := o.tab()
-	if t == nil {
-		return -1, 0, nil
-	}
-	return t.locate(hash, k)
 }
 
 // largeTable is the number of entries from which a table grows fourfold: to move its
