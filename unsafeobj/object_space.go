@@ -152,19 +152,22 @@ func NewSpace(o SpaceOptions) (*Space, error) {
 	return s, nil
 }
 
-// setBounds gives the free lists their bounds, which are 0 where objects are not to
-// be used again at once, or not by one goroutine.
+// setBounds gives the free lists their bounds, which are 0 where dead objects are not
+// to be used again at once, or are without a lock: the leaves of a shared Space.
 func (s *Space) setBounds() {
-	if s.shared || s.debug {
+	if s.debug {
+		return
+	}
+	s.lists.max, s.dicts.max, s.sets.max = maxFreeLists, maxFreeDicts, maxFreeSets
+	for i := range s.tuples {
+		s.tuples[i].max = maxFreeTuples
+	}
+	if s.shared {
 		return
 	}
 	s.ints.max, s.floats.max = maxFreeInts, maxFreeFloats
-	s.lists.max, s.dicts.max, s.sets.max = maxFreeLists, maxFreeDicts, maxFreeSets
 	for i := range s.strings {
 		s.strings[i].max = maxFreeStrings
-	}
-	for i := range s.tuples {
-		s.tuples[i].max = maxFreeTuples
 	}
 }
 
@@ -533,7 +536,7 @@ func (s *Space) freeLists() []*freeList {
 
 // freeInstances returns the free list of a Class, nil if it has none.
 func (s *Space) freeInstances(t *Type) *freeList {
-	if t.free <= 0 || s.shared || s.debug {
+	if t.free <= 0 || s.debug {
 		return nil
 	}
 	i := int(t.id - typeUser)
