@@ -1,6 +1,7 @@
 package unsafeobj
 
 import (
+	"math"
 	"math/bits"
 	"unsafe"
 )
@@ -216,21 +217,21 @@ func (t *table) locate(hash uint64, k *header) (int, uint64, error) {
 	}
 }
 
-// claim lets the next entry stand in the first free slot of the hash.
-func (t *table) claim(hash uint64) *entry {
+// freeSlot returns the first free slot of a hash.
+func (t *table) freeSlot(hash uint64) uint64 {
 	mask := t.mask()
 	for at, perturb := hash, hash; ; at = at*5 + perturb + 1 {
 		for i := range uint64(groupSlots) {
 			if slot := at&mask ^ i; t.index(slot) == slotFree {
-				return t.claimSlot(hash, slot)
+				return slot
 			}
 		}
 		perturb >>= perturbBits
 	}
 }
 
-// claimSlot is claim where the slot is known.
-func (t *table) claimSlot(hash, slot uint64) *entry {
+// claim lets the next entry stand in a free slot of the hash.
+func (t *table) claim(hash, slot uint64) *entry {
 	t.setIndex(slot, t.tagOf(hash)|uint64(t.filled)+slotFirst)
 	e := t.entry(t.filled)
 	e.hash = hash
@@ -248,7 +249,7 @@ func (s *Space) insertNew(o *tableObject, hash, slot uint64, k, v *header) error
 	t := o.tab()
 	var e *entry
 	if t != nil && !t.full() {
-		e = t.claimSlot(hash, slot)
+		e = t.claim(hash, slot)
 	} else {
 		size := growth * o.n
 		if o.n >= largeTable {
@@ -258,7 +259,7 @@ func (s *Space) insertNew(o *tableObject, hash, slot uint64, k, v *header) error
 		if err != nil {
 			return err
 		}
-		e = t.claim(hash)
+		e = t.claim(hash, t.freeSlot(hash))
 	}
 	e.key.set(k)
 	if o.typ == typeDict {
@@ -280,22 +281,38 @@ func (s *Space) rebuild(o *tableObject, size int) (*table, error) {
 		return nil, err
 	}
 	if old := o.tab(); old != nil {
-		for i := range old.filled {
-			e := old.entry(i)
-			if e.key == 0 {
-				continue
-			}
-			c := t.claim(e.hash)
-			c.key = e.key
-			if step == dictStep {
-				c.value = e.value
-			}
-		}
+		t.take(old)
 		s.free(unsafe.Pointer(old))
 		s.gc.packed(&o.header)
 	}
 	o.table = link(uintptr(unsafe.Pointer(t)))
 	return t, nil
+}
+
+// take moves the entries of another table into an empty one. Each is a miss in the
+// index: the less there is to do for one, the more of them the processor has under way.
+func (t *table) take(old *table) {
+	mask, tags := t.mask(), t.tagOf(math.MaxUint64)
+	from, to, step := old.entries(), t.entries(), uintptr(t.step)
+	n := uint64(0)
+	for i := range old.filled {
+		e := (*entry)(unsafe.Add(from, uintptr(i)*step))
+		if e.key == 0 {
+			continue
+		}
+		slot := e.hash & mask
+		if t.index(slot) != slotFree {
+			slot = t.freeSlot(e.hash)
+		}
+		t.setIndex(slot, e.hash&tags|n+slotFirst)
+		c := (*entry)(unsafe.Add(to, uintptr(n)*step))
+		c.hash, c.key = e.hash, e.key
+		if step == dictStep {
+			c.value = e.value
+		}
+		n++
+	}
+	t.filled = int(n)
 }
 
 // forget removes entry i. Its references are the caller's to drop.
