@@ -311,7 +311,7 @@ func (s *Space) Trim() error {
 }
 
 // The brackets of an operation. enter and leave are those of constructors; lock and
-// unlock those of changes, rlock and runlock those of what only reads. In an owned
+// unlock those of changes, rlockOf and runlockOf those of what only reads. In an owned
 // Space they are next to nothing.
 
 func (s *Space) lock() {
@@ -367,24 +367,16 @@ func (s *Space) leaveSlow() {
 	}
 }
 
-func (s *Space) rlock() {
-	if s.shared {
-		s.mu.RLock()
-	}
-}
-
-func (s *Space) runlock() {
-	if s.shared {
-		s.mu.RUnlock()
-	}
-}
-
 // rlockOf locks the object's Space for reading, if it is shared, and returns it
-// then.
+// then. Both it and runlockOf are inlined.
 func rlockOf(h *header) *Space {
 	if h.space >= 0 {
 		return nil
 	}
+	return rlockShared(h)
+}
+
+func rlockShared(h *header) *Space {
 	s := spaceOf(h)
 	s.mu.RLock()
 	return s
@@ -393,9 +385,12 @@ func rlockOf(h *header) *Space {
 // runlockOf ends rlockOf.
 func runlockOf(s *Space) {
 	if s != nil {
-		s.mu.RUnlock()
+		s.runlockShared()
 	}
 }
+
+//go:noinline
+func (s *Space) runlockShared() { s.mu.RUnlock() }
 
 // callback is a call of user code that waits for the end of the operation.
 type callback struct {

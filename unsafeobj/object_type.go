@@ -308,13 +308,12 @@ func (f *Field[T]) Get(owner Object) (Ref[T], error) {
 	if err := f.within(owner); err != nil {
 		return Ref[T]{}, err
 	}
-	s := spaceOf(at(owner.addr))
-	s.rlock()
+	s := rlockOf(at(owner.addr))
 	h := f.ref.object()
 	if h != nil {
 		incref(h)
 	}
-	s.runlock()
+	runlockOf(s)
 	return refTo[T](h), nil
 }
 
