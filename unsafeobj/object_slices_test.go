@@ -168,11 +168,13 @@ type wide struct {
 }
 
 // Containers of every kind that are larger than a slice refer to each other, and are
-// changed in every way between slices. None that is alive refers to a dead one, none
-// forgets that it refers to containers, and in the end all is found.
+// changed in every way between slices, best where a slice has ended in the middle of
+// one. None that is alive refers to a dead one, or is taken for garbage by the first
+// count, which the second would conceal; none forgets that it refers to containers; and
+// in the end all is found, and finalised once.
 func TestObjectSlicesWide(t *testing.T) {
-	for seed := range uint64(4) {
-		finalised := 0
+	for seed := range uint64(8) {
+		made, finalised := 0, 0
 		spec := ClassSpec[wide]{Name: "Wide"}
 		if seed%2 == 1 {
 			spec.Finalize = func(n Instance[wide]) {
@@ -184,8 +186,8 @@ func TestObjectSlicesWide(t *testing.T) {
 		}
 		class := objectMust(NewClass(spec))
 		s := objectSpace(t, SpaceOptions{Incremental: SliceLimit{Objects: minSlice}})
-		s.gc.slice.Objects = []int{1, 50, window + 2, 1000}[seed]
-		s.SetThreshold(200, 5, 1<<30)
+		s.gc.slice.Objects = []int{1, 50, window + 2, 1000}[seed/2]
+		s.SetThreshold(3, 2, 1<<30)
 		r := rand.New(rand.NewPCG(13, seed))
 		root := objectMust(s.List())
 		check := func() {
@@ -193,6 +195,10 @@ func TestObjectSlicesWide(t *testing.T) {
 			if err := s.check(); err != nil {
 				t.Fatal(err)
 			}
+		}
+		instance := func() AnyRef {
+			made++
+			return objectMust(class.New(s)).Any()
 		}
 		any := func() AnyRef {
 			for range 5 {
@@ -208,7 +214,18 @@ func TestObjectSlicesWide(t *testing.T) {
 					}
 				}
 			}
-			return objectMust(class.New(s)).Any()
+			return instance()
+		}
+		// halfway is the place in root of the container that a slice has ended in, or -1.
+		halfway := func() int {
+			if o := s.gc.old; o != nil && o.at > 0 {
+				for i, x := range root.Get().All() {
+					if at(x.addr) == o.cursor.gc().object() {
+						return i
+					}
+				}
+			}
+			return -1
 		}
 		make := func() AnyRef {
 			switch r.IntN(5) {
@@ -230,7 +247,7 @@ func TestObjectSlicesWide(t *testing.T) {
 				y.Release()
 				return tuple.Any()
 			}
-			return objectMust(class.New(s)).Any()
+			return instance()
 		}
 		key := func() Ref[Int] { return objectMust(s.Int(1000 + r.Int64N(300))) }
 		change := func(o, v Object) {
@@ -298,29 +315,46 @@ func TestObjectSlicesWide(t *testing.T) {
 				x := make()
 				objectOK(t, root.Get().Append(x.Object()))
 				x.Release()
+			} else if i := halfway(); i >= 0 && r.IntN(4) == 0 {
+				x := objectMust(root.Get().Pop(i)) // it dies if it is in no other
+				x.Release()
 			} else if r.IntN(20) == 0 {
 				x := objectMust(root.Get().Pop(r.IntN(n)))
 				x.Release()
 			}
 			for range 1 + r.IntN(8) {
 				x, v := any(), any()
+				if i := halfway(); i >= 0 && r.IntN(2) == 0 {
+					x.Release()
+					x = objectMust(root.Get().Get(i))
+				}
 				change(x.Object(), v.Object())
 				x.Release()
 				v.Release()
 			}
-			if r.IntN(3) == 0 {
-				objectMust(s.CollectSlice())
-				if r.IntN(4) == 0 {
+			for range r.IntN(8) {
+				if done := objectMust(s.CollectSlice()); done || r.IntN(20) == 0 {
 					check()
 				}
 			}
 		}
 		st := s.Stats()
 		t.Log(st.Generations, st.Incremental, st.Objects, finalised)
+		for i, g := range st.Generations {
+			if i != 1 && g.Collections < 3 {
+				t.Error(g.Collections, "collections of generation", i)
+			}
+			if g.Resurrected > 0 {
+				t.Error(g.Resurrected, "living objects were taken for garbage by the first count")
+			}
+		}
 		root.Release()
 		collectAll(t, s)
 		collectAll(t, s)
 		collectAll(t, s)
+		if spec.Finalize != nil && finalised != made {
+			t.Error(finalised, "calls of finalisers, for", made, "instances")
+		}
 		if n := liveBlocks(t, s); n != 0 {
 			t.Error(n, "blocks left:", s.Stats().Objects)
 		}
