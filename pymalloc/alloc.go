@@ -45,7 +45,12 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 				shard.Exit(s, token)
 				return p, nil
 			}
-			if p, _ := s.TakeHard(size, c); p != nil {
+			if p := s.TakeHard(size); p != nil {
+				pool.Unseal(p)
+				shard.Exit(s, token)
+				return p, nil
+			}
+			if p, _ := s.DealHard(size); p != nil {
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil
@@ -73,7 +78,9 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 			} else if m := s.Magazine(c); !m.IsEmpty() {
 				p = m.Pop()
 			} else if p, clean = s.Used(c).PopZero(); p == nil {
-				p, clean = s.TakeHard(size, c)
+				if p = s.TakeHard(size); p == nil {
+					p, clean = s.DealHard(size)
+				}
 			}
 			if p != nil {
 				pool.Unseal(p)

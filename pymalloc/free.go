@@ -50,7 +50,7 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 				}
 				h = h.Outer()
 			}
-			if s.FreesHard() && s.FreeHard(h, p) {
+			if s.FreesHard() && s.FreeHard(h, p) || s.Wipes() && s.FreeWipe(h, p) {
 				shard.Exit(s, token)
 				return nil
 			}

@@ -84,7 +84,13 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 				runtime.KeepAlive(h)
 				return p, nil
 			}
-			if p, _ := s.TakeHard(size, c); p != nil {
+			if p := s.TakeHard(size); p != nil {
+				pool.Unseal(p)
+				hp.End()
+				runtime.KeepAlive(h)
+				return p, nil
+			}
+			if p, _ := s.DealHard(size); p != nil {
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
@@ -113,7 +119,9 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 			} else if m := s.Magazine(c); !m.IsEmpty() {
 				p = m.Pop()
 			} else if p, clean = s.Used(c).PopZero(); p == nil {
-				p, clean = s.TakeHard(size, c)
+				if p = s.TakeHard(size); p == nil {
+					p, clean = s.DealHard(size)
+				}
 			}
 			if p != nil {
 				pool.Unseal(p)
@@ -195,7 +203,7 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 					}
 					b = b.Outer()
 				}
-				if s.FreesHard() && s.FreeHard(b, p) {
+				if s.FreesHard() && s.FreeHard(b, p) || s.Wipes() && s.FreeWipe(b, p) {
 					hp.End()
 					runtime.KeepAlive(h)
 					return nil

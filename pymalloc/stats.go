@@ -124,7 +124,7 @@ func (a *Allocator) Stats() Stats {
 		cs.Available += n
 		bytes := n * uint64(sizeclass.Size(uint8(c)))
 		s.LiveBlocks -= n
-		s.InUseBytes -= bytes
+		s.InUseBytes -= bytes - n*uint64(t.Tail())
 		s.Parts.Blocks -= bytes
 		s.Parts.Available += bytes
 		if cs.Pools > 0 {

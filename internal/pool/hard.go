@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"math/bits"
 	"math/rand/v2"
 	"unsafe"
 )
@@ -13,9 +12,10 @@ const hardWord = int32(unsafe.Offsetof(Header{}.zero)) - int32(unsafe.Offsetof(H
 // tells whether something was written beyond them.
 const TailBytes = 8
 
-// tail is what the word says, but for the block's address. Neither end of it is
-// 0, which programs write most often where they should not.
-var tail = rand.Uint64() | 1<<63 | 1<<7
+// tail is what the word says, but for the block's address. Neither end of the two
+// together is 0, which programs write most often where they should not: addresses have
+// neither the highest bit nor the lowest.
+var tail = rand.Uint64() | 1<<63 | 1
 
 // Tail returns the bytes behind a block's usable ones, 0 unless hardened.
 func (h *Header) Tail() int {
@@ -27,12 +27,12 @@ func (h *Header) Tail() int {
 
 // SetTail writes the word behind the usable bytes of the block at p.
 func SetTail(p unsafe.Pointer, usable uintptr) {
-	*(*uint64)(unsafe.Add(p, usable)) = tail ^ uint64(uintptr(p)>>4)<<8
+	*(*uint64)(unsafe.Add(p, usable)) = tail ^ uint64(uintptr(p))
 }
 
 // IsTail reports whether the word is what SetTail wrote.
 func IsTail(p unsafe.Pointer, usable uintptr) bool {
-	return *(*uint64)(unsafe.Add(p, usable)) == tail^uint64(uintptr(p)>>4)<<8
+	return *(*uint64)(unsafe.Add(p, usable)) == tail^uint64(uintptr(p))
 }
 
 // Overrun reports whether the block at p, in use, was written to beyond its
@@ -47,71 +47,17 @@ func (h *Header) Harden() { h.cur, h.hard = hardWord, true }
 // IsHard reports whether the pool is hardened.
 func (h *Header) IsHard() bool { return h.hard }
 
-// PopRandom takes a free block that the random number r chooses, and tells
-// whether it is known to be zero: one of those of a word of the bitmap, until the
-// word has none left; then r chooses another word. p is nil if no bit is set, or
-// if the block was written to after it was freed: that is returned as broken, and
-// stays where it is. Owner only, hardened pools only.
-//
-//go:nosplit
-func (h *Header) PopRandom(r uint64) (p unsafe.Pointer, zero bool, broken unsafe.Pointer) {
-	b := h.bits(uint32(h.pick) * 64)
-	if *b == 0 {
-		if !h.pickWord(uint32(r >> 32)) {
-			return nil, false, nil
-		}
-		b = h.bits(uint32(h.pick) * 64)
-	}
-	n := min(64, h.blocks-uint32(h.pick)*64) // of the word's bits that are blocks
-	turn := int(r >> 32 * uint64(n) >> 32)
-	bit := uint32(bits.TrailingZeros64(bits.RotateLeft64(*b, -turn))+turn) & 63
-	i := uint32(h.pick)*64 + bit
-	p = unsafe.Add(unsafe.Pointer(h), h.start2+i*h.size2)
-	if first := *(*uint64)(p); first != 0 {
-		if _, whole := unseal(first, p); !whole {
-			return nil, false, p
-		}
-	}
-	SetTail(p, uintptr(h.size2-TailBytes))
-	store64(b, *b&^(1<<bit))
-	store(&h.live, h.live+1)
-	if i >= h.carved {
-		zero = h.clean
-		h.carved = i + 1
-	}
-	return p, zero, nil
-}
+// ownSeal is sealed without a link: what the owner's free seals with.
+func ownSeal(p unsafe.Pointer) uint64 { return uint64(uintptr(p))<<32 ^ sealKey }
 
-// pickWord picks a word of the bitmap that has free blocks, the next from one
-// that r chooses on, and reports whether there is one.
-//
-//go:nosplit
-func (h *Header) pickWord(r uint32) bool {
-	words := (h.blocks + 63) / 64
-	at := uint32(uint64(r) * uint64(words) >> 32)
-	for range words {
-		if *h.bits(at * 64) != 0 {
-			h.pick = uint8(at)
-			return true
-		}
-		if at++; at == words {
-			at = 0
-		}
-	}
-	return false
-}
+var sealKey = sealed(nil, 0)
 
-// Lose takes the free block at p out of use: it counts as live for ever. Owner
-// only.
-//
-//go:nosplit
-func (h *Header) Lose(p unsafe.Pointer) {
-	i := h.Index(p)
-	b := h.bits(i)
-	h.carved = max(h.carved, i+1)
-	SetTail(p, uintptr(h.size-TailBytes))
-	store64(b, *b&^(1<<(i&63)))
-	store(&h.live, h.live+1)
+// SealOf returns what the owner's free writes to the block at p, and whether the block may
+// have a whole seal: then IsFreed tells.
+func SealOf(p unsafe.Pointer) (seal uint64, freed bool) {
+	seal = ownSeal(p)
+	link := load64((*uint64)(p)) ^ seal // twice, if it is one
+	return seal, uint32(link) == uint32(link>>32)
 }
 
 // sealAll seals all blocks, which are free.

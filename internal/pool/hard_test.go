@@ -1,6 +1,7 @@
 package pool_test
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -26,16 +27,55 @@ func newHard(t testing.TB, size int, dirty bool) *pool.Header {
 	return h
 }
 
-func popRandom(t testing.TB, h *pool.Header) unsafe.Pointer {
-	t.Helper()
-	p, _, broken := h.PopRandom(rand.Uint64())
-	if broken != nil {
-		t.Fatalf("the block %p is said to be broken", broken)
+// hard is a magazine of a hardened shard on its places, and what the shard does with it.
+type hard struct {
+	testing.TB
+	m      pool.Shuffled
+	places [24]pool.Cached
+	r      pool.Random
+}
+
+func newHardMagazine(t testing.TB, size int, seed uint64) *hard {
+	d := &hard{TB: t, r: pool.Random(seed)}
+	d.m.Init(d.places[:pool.ShuffledBlocks(size)], size)
+	return d
+}
+
+// malloc takes a block, from the hat as well if few; whole is false if it was damaged.
+func (d *hard) malloc(h *pool.Header, few bool) (p unsafe.Pointer, whole bool) {
+	d.Helper()
+	if !d.m.HasChoice() {
+		h.Deal(&d.m, &d.r)
 	}
-	if p != nil {
+	if !d.m.HasChoice() && !(few && d.m.Len() > 0) {
+		return nil, true
+	}
+	p, whole, zero := d.m.Examine()
+	if top := d.m.Top(); top != nil && (top != p || !whole) {
+		d.Fatalf("Top returns %p, Examine %p, whole: %v", top, p, whole)
+	}
+	d.m.Pop(p)
+	if whole {
 		pool.Unseal(p)
+		if b := unsafe.Slice((*byte)(p), h.Size()-h.Tail()); zero && bytes.Count(b, []byte{0}) != len(b) {
+			d.Fatalf("block %p is said to be zero, and is not", p)
+		}
 	}
-	return p
+	return p, whole
+}
+
+// free frees a block as its owner, into the magazine if there is room.
+func (d *hard) free(h *pool.Header, p unsafe.Pointer) {
+	d.Helper()
+	seal, freed := pool.SealOf(p)
+	if i := h.Index(p); !h.IsInUse(i) || freed || d.m.IsOverrun(p) {
+		d.Fatalf("block %p, in use, is free: %v, seems sealed: %v, overrun: %v", p, !h.IsInUse(i), freed, d.m.IsOverrun(p))
+	} else if d.m.HasRoom() {
+		d.m.Put(p, h.SetBit(i, p), d.r.Next())
+	} else {
+		h.Push(i)
+	}
+	*(*uint64)(p) = seal
 }
 
 // scribble writes n bytes, of no value that is a seal.
@@ -45,87 +85,249 @@ func scribble(p unsafe.Pointer, n int) {
 	}
 }
 
-func freeHard(h *pool.Header, p unsafe.Pointer) {
-	pool.Seal(p)
-	h.Push(h.Index(p))
-}
-
-// TestPopRandom hands out every block of hardened pools of all classes, once,
-// in no order, and again after they were freed.
-func TestPopRandom(t *testing.T) {
+// TestDeal hands out every block of hardened pools of all classes, once, in no order, and
+// again after they were freed.
+func TestDeal(t *testing.T) {
 	for c := range uint8(sizeclass.Count) {
 		for _, dirty := range []bool{false, true} {
-			h := newHard(t, sizeclass.Size(c), dirty)
+			h, d := newHard(t, sizeclass.Size(c), dirty), newHardMagazine(t, sizeclass.Size(c), rand.Uint64())
 			if !h.IsHard() || h.Pop() != nil {
 				t.Fatal("Pop finds a block of a hardened pool")
 			}
 			var first []uint32
 			for round := range 2 {
 				var order []uint32
-				for p := popRandom(t, h); p != nil; p = popRandom(t, h) {
+				for range h.Blocks() {
+					p, whole := d.malloc(h, true)
+					if p == nil || !whole {
+						t.Fatalf("class %d: block %d of %d is %p, whole: %v", c, len(order)+1, h.Blocks(), p, whole)
+					}
 					order = append(order, h.Index(p))
 					scribble(p, h.Size()-h.Tail())
+				}
+				if p, _ := d.malloc(h, true); p != nil || d.m.Len() != 0 || h.Live() != h.Blocks() {
+					t.Fatalf("class %d: a pool without blocks hands out %p", c, p)
 				}
 				if err := h.Check(); err != nil {
 					t.Fatal(err)
 				}
-				sorted := slices.Sorted(slices.Values(order))
-				for i, n := range sorted {
+				for i, n := range slices.Sorted(slices.Values(order)) {
 					if uint32(i) != n {
 						t.Fatalf("class %d: block %d was handed out in the place of %d", c, n, i)
 					}
-				}
-				if len(sorted) != int(h.Blocks()) {
-					t.Fatalf("class %d: %d of %d blocks", c, len(sorted), h.Blocks())
 				}
 				if n := h.Blocks(); n > 20 && (slices.IsSorted(order) || round == 1 && slices.Equal(order, first)) {
 					t.Errorf("class %d: %d blocks came in a known order", c, n)
 				}
 				first = order
 				for i := range h.Blocks() {
-					freeHard(h, unsafe.Add(h.Start(), int(i)*h.Size()))
+					d.free(h, unsafe.Add(h.Start(), int(i)*h.Size()))
 				}
 			}
 		}
 	}
 }
 
-// TestWriteAfterFree writes to a free block: it is found when it would be handed
-// out, and can be taken out of use.
-func TestWriteAfterFree(t *testing.T) {
-	for _, value := range []uint64{1, ^uint64(0), 0x4141_4141_4141_4141 &^ (1 << 32)} {
-		h := newHard(t, 64, false)
-		var all []unsafe.Pointer
-		for p := popRandom(t, h); p != nil; p = popRandom(t, h) {
-			all = append(all, p)
-		}
-		for _, p := range all {
-			freeHard(h, p)
-		}
-		bad := all[7]
-		*(*uint64)(bad) = value
-		n := 0
-		for {
-			p, _, broken := h.PopRandom(rand.Uint64())
-			if broken != nil {
-				if broken != bad {
-					t.Fatalf("block %p is said to be broken, %p is", broken, bad)
-				}
-				h.Lose(broken)
-				bad = nil
-				continue
+// What a pool deals is any of its blocks as likely as any other, first and later.
+func TestDealRandom(t *testing.T) {
+	h := newHard(t, 64, true)
+	const draws = 2000
+	n := int(h.Blocks())
+	for at := range 2 {
+		count := make([]int, n)
+		for range n * draws / 10 {
+			d := newHardMagazine(t, 4096, rand.Uint64()) // it deals one
+			var p unsafe.Pointer
+			for range at + 1 {
+				p, _ = d.malloc(h, true)
 			}
-			if p == nil {
+			count[h.Index(p)]++
+			for i := range h.Blocks() {
+				if h.IsInUse(i) {
+					h.Push(i)
+					pool.Seal(unsafe.Add(h.Start(), int(i)*h.Size()))
+				}
+			}
+		}
+		for i, c := range count { // five standard deviations
+			if c < draws/10-75 || c > draws/10+75 {
+				t.Errorf("block %d came as number %d in %d of %d times, one of %d", i, at, c, n*draws/10, n)
+			}
+		}
+	}
+}
+
+// TestHat frees one block after the other and takes one each time: what comes is never
+// the block that was freed just now, and any of the eight before that are in the hat.
+func TestHat(t *testing.T) {
+	h, d := newHard(t, 64, false), newHardMagazine(t, 64, rand.Uint64())
+	live := make([]unsafe.Pointer, 20)
+	for i := range live {
+		live[i], _ = d.malloc(h, false)
+	}
+	const rounds = 40_000
+	freedAt := map[unsafe.Pointer]int{}
+	var age [200]int
+	for n := range rounds {
+		i := n % len(live)
+		freed := live[i]
+		d.free(h, freed)
+		freedAt[freed] = n
+		live[i], _ = d.malloc(h, false)
+		if live[i] == freed {
+			t.Fatal("a block that was freed is the first to be handed out")
+		}
+		if at, ok := freedAt[live[i]]; ok && n-at < len(age) {
+			age[n-at]++
+		}
+	}
+	// It leaves the hat at each of the next frees with a probability of 1/8.
+	want := float64(rounds) / 8
+	for n := 1; n < 12; n++ {
+		if got := float64(age[n]); got < want*0.8 || got > want*1.2 {
+			t.Errorf("%v blocks came %d frees after theirs, want some %.0f", got, n, want)
+		}
+		want *= 7.0 / 8
+	}
+}
+
+// TestWriteAfterFree writes to a free block, in the magazine or the pool: it is found
+// when it would be handed out, and is out of use then.
+func TestWriteAfterFree(t *testing.T) {
+	for _, value := range []uint64{0, 1, ^uint64(0), 0x4141_4141_4141_4141 &^ (1 << 32)} {
+		for _, nth := range []int{0, 7, 23, 24, 50} { // the first 24 are in the magazine
+			h, d := newHard(t, 64, false), newHardMagazine(t, 64, rand.Uint64())
+			var all []unsafe.Pointer
+			for p, _ := d.malloc(h, true); p != nil; p, _ = d.malloc(h, true) {
+				all = append(all, p)
+			}
+			for _, p := range all {
+				d.free(h, p)
+			}
+			if value == 0 && nth >= 24 {
+				continue // may have been so from the begin
+			}
+			bad, n := all[nth], 0
+			*(*uint64)(bad) = value
+			damaged := 0
+			d.m.Blocks(func(p unsafe.Pointer, whole bool) {
+				if !whole {
+					damaged++
+				}
+			})
+			if (damaged == 1) != (nth < 24) || damaged > 1 {
+				t.Errorf("%d blocks in the magazine are said to be damaged", damaged)
+			}
+			for {
+				p, whole := d.malloc(h, true)
+				if p == nil {
+					break
+				}
+				if whole != (p != bad) {
+					t.Fatalf("value %#x: block %p is whole: %v, %p was written to", value, p, whole, bad)
+				}
+				n++
+			}
+			if n != len(all) || int(h.Live()) != len(all) {
+				t.Errorf("value %#x: %d of %d blocks, %d live", value, n, len(all), h.Live())
+			}
+			if err := h.Check(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestShuffledModel does random operations of a hardened pool's owner and of others, and
+// of a program that misuses freed blocks, and looks at every block.
+func TestShuffledModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 9))
+	for _, size := range []int{16, 48, 256, 1024, 1152, 8 << 10} {
+		h, d := newHard(t, size, rng.IntN(2) == 0), newHardMagazine(t, size, rng.Uint64())
+		live := map[unsafe.Pointer]byte{}
+		freed, lost := map[unsafe.Pointer]bool{}, map[unsafe.Pointer]bool{} // by the owner; damaged meanwhile
+		whole := func(p unsafe.Pointer) []byte { return unsafe.Slice((*byte)(p), h.Size()-h.Tail()) }
+		pick := func(from map[unsafe.Pointer]byte) (p unsafe.Pointer) {
+			for p = range from {
 				break
 			}
-			pool.Unseal(p)
-			n++
+			if p != nil && bytes.Count(whole(p), []byte{from[p]}) != len(whole(p)) {
+				t.Fatalf("block %p was written to while in use", p)
+			}
+			return p
 		}
-		if bad != nil || n != len(all)-1 || int(h.Live()) != len(all) {
-			t.Errorf("value %#x: broken block found: %v; %d of %d blocks handed out, %d live", value, bad == nil, n, len(all)-1, h.Live())
+		damaged := unsafe.Pointer(nil)
+		for step := range 4000 {
+			filling := step/300%2 == 0
+			switch op := rng.IntN(20); {
+			case op < 8 && filling || op < 4:
+				p, ok := d.malloc(h, rng.IntN(2) == 0)
+				if p == nil {
+					if _, broken := h.Refill(0); broken != nil {
+						t.Fatalf("block %p is said to be broken", broken)
+					}
+					break
+				}
+				if _, is := live[p]; is || lost[p] || ok != (p != damaged) {
+					t.Fatalf("block %p is handed out: in use: %v, lost: %v, whole: %v", p, is, lost[p], ok)
+				}
+				delete(freed, p)
+				if !ok {
+					lost[p], damaged = true, nil
+					break
+				}
+				b := byte(rng.IntN(255) + 1)
+				copy(whole(p), bytes.Repeat([]byte{b}, len(whole(p))))
+				live[p] = b
+			case op < 15:
+				if p := pick(live); p != nil {
+					d.free(h, p)
+					delete(live, p)
+					freed[p] = true
+				}
+			case op < 17:
+				if p := pick(live); p != nil {
+					if did, _, _ := h.PushRemote(p, other, true, false); did != pool.Pushed && did != pool.Post {
+						t.Fatalf("a push by others had outcome %d", did)
+					}
+					delete(live, p)
+				}
+			case op == 17:
+				h.Quieten(0)
+			case op == 18 && damaged == nil && step%40 == 0: // a write after free
+				for p := range freed {
+					if h.StateOf(p) == pool.Freed {
+						damaged = p
+						*(*uint64)(p) = 0x4141_4141_4141_4141 &^ (1 << 32)
+						break
+					}
+				}
+			case op == 19: // a second free, of a block that may be damaged
+				for p := range freed {
+					if h.StateOf(p) != pool.Freed || h.IsInUse(h.Index(p)) {
+						t.Fatalf("block %p, which is free, has state %d", p, h.StateOf(p))
+					}
+					break
+				}
+			}
+			if n := int(h.InUse()); n != len(live)+len(lost)+d.m.Len() {
+				t.Fatalf("%d blocks in use, want %d, %d lost and %d at hand", n, len(live), len(lost), d.m.Len())
+			}
 		}
+		seen := map[unsafe.Pointer]bool{}
+		d.m.Blocks(func(p unsafe.Pointer, _ bool) {
+			if _, is := live[p]; is || seen[p] || h.StateInBits(p) != pool.Freed {
+				t.Fatalf("block %p is at hand: twice: %v, in use: %v", p, seen[p], is)
+			}
+			seen[p] = true
+			h.Return()
+		})
+		d.m.Clear()
 		if err := h.Check(); err != nil {
-			t.Error(err)
+			t.Fatal(err)
+		}
+		if len(lost) == 0 && size < 1024 {
+			t.Errorf("%d bytes: no write after free was found", size)
 		}
 	}
 }
@@ -135,7 +337,10 @@ func TestWriteAfterFree(t *testing.T) {
 func TestTail(t *testing.T) {
 	for c := range uint8(sizeclass.Count) {
 		h := newHard(t, sizeclass.Size(c), true)
-		p := popRandom(t, h)
+		d := newHardMagazine(t, sizeclass.Size(c), 1)
+		p, _ := d.malloc(h, true)
+		d.m.Blocks(func(unsafe.Pointer, bool) { h.Return() })
+		d.m.Clear()
 		for _, at := range []int{h.Size() - h.Tail(), h.Size() - 1} {
 			if h.Overrun(p) || h.Check() != nil {
 				t.Fatalf("class %d: a new block is overrun: %v", c, h.Check())

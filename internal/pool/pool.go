@@ -237,8 +237,11 @@ func (w Word) withRemote(head, n uint32) Word {
 // post, see IsQuiet.
 func OwnerWord(shard uint32) uint64 { return uint64(makeWord(shard, 0)) << postBits }
 
-// NoWord is no pool's: a shard that goes by it finds no pool quiet.
-const NoWord = 1
+// Words that are no pool's: a shard that goes by one finds no pool quiet.
+const (
+	HardWord = 1 // of a hardened shard
+	WipeWord = 3 // of one that clears blocks that are freed
+)
 
 // IsQuiet reports whether the shard with that owner word owns the pool, and no
 // block of it is on the remote list or the chain. For its own shard's user the

@@ -100,14 +100,20 @@ func (s *Shard) checkKept(g *arena.Geometry) error {
 	wrong := func(p unsafe.Pointer, size int) error {
 		return fmt.Errorf("block %p, at hand for mallocs of %d bytes, is none that the shard may have", p, size)
 	}
-	for c := range s.magazines {
+	for c := range uint8(sizeclass.Count) {
 		seen := map[unsafe.Pointer]bool{}
 		var err error
-		s.magazines[c].Blocks(func(p unsafe.Pointer) {
-			if h := g.PoolOf(p); h.Owner() != s.id || int(h.Class()) != c || h.StateOf(p) != pool.Freed || seen[p] {
-				err = wrong(p, sizeclass.Size(uint8(c)))
+		look := func(p unsafe.Pointer) {
+			if h := g.PoolOf(p); h.Owner() != s.id || h.Class() != c || h.StateOf(p) != pool.Freed || seen[p] {
+				err = wrong(p, sizeclass.Size(c))
 			}
 			seen[p] = true
+		}
+		s.Magazine(c).Blocks(look)
+		s.Shuffled(c).Blocks(func(p unsafe.Pointer, whole bool) {
+			if look(p); !whole {
+				err = fmt.Errorf("block %p, of %d bytes, was written to after it was freed", p, sizeclass.Size(c))
+			}
 		})
 		if err != nil {
 			return err

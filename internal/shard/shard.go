@@ -64,12 +64,13 @@ type Shard struct {
 	_      [128 - unsafe.Sizeof(private{})%64]byte
 	inbox  tagstack.Stack // full pools that have free blocks again, from anyone
 	busy   atomic.Uint32  // taken; only where sections are not pinned
-	_      [52]byte
+	hard   bool           // the magazines are those of a hardened shard
+	_      [51]byte
 	places [placesMax]pool.Cached // of the magazines
 }
 
 // placesMax is how many places the magazines have, each one more than blocks.
-const placesMax = 800
+const placesMax = 928
 
 // private is what the shard's user alone touches; the janitor reads events,
 // nowned and nempty.
@@ -78,7 +79,7 @@ type private struct {
 	hot       hot
 	magazines [sizeclass.Count]pool.Magazine // free blocks at hand
 
-	word    uint64 // pool.OwnerWord of id, or pool.NoWord if every free has more to do
+	word    uint64 // pool.OwnerWord of id, or one that is no pool's if every free has more to do
 	id      uint32 // owner id of its pools
 	events  uint32 // slow steps so far, so that the janitor sees who is idle
 	nowned  uint32
@@ -92,10 +93,12 @@ type private struct {
 
 	slot    unsafe.Pointer // to the Slot of the P whose shard it is; nil for a heap's
 	foreign foreign
-	random  uint64 // state of the generator for hardened pools
-	wipe    bool   // clear blocks that are freed
+	random  pool.Random // for hardened pools
+	wipe    bool        // clear blocks that are freed
 
 	none pool.Header // a pool without blocks
+
+	shuffled [sizeclass.Count]pool.Shuffled // a hardened shard's magazines, on the same places
 }
 
 // Used returns the first pool of class c, below sizeclass.Count. It is never
@@ -163,17 +166,9 @@ func (s *Shard) Magazine(c uint8) *pool.Magazine {
 	return (*pool.Magazine)(unsafe.Add(unsafe.Pointer(&s.magazines), uintptr(c)*unsafe.Sizeof(pool.Magazine{})))
 }
 
-// takeKept takes a block of class c that is at hand, or returns nil.
-//
-//go:nosplit
-func (s *Shard) takeKept(c uint8) unsafe.Pointer {
-	if s.HasHot(c) {
-		return s.TakeHot()
-	}
-	if m := s.Magazine(c); !m.IsEmpty() {
-		return m.Pop()
-	}
-	return nil
+// Shuffled returns the hardened magazine of class c, below sizeclass.Count.
+func (s *Shard) Shuffled(c uint8) *pool.Shuffled {
+	return (*pool.Shuffled)(unsafe.Add(unsafe.Pointer(&s.shuffled), uintptr(c)*unsafe.Sizeof(pool.Shuffled{})))
 }
 
 // empty gives the blocks that are at hand to their pools.
@@ -184,83 +179,149 @@ func (s *Shard) empty(g *arena.Geometry) {
 		h.Push(h.Index(p))
 	}
 	s.Forget()
-	for c := range s.magazines {
-		m := &s.magazines[c]
-		m.Blocks(func(p unsafe.Pointer) { g.PoolOf(p).Return() })
+	back := func(p unsafe.Pointer) { g.PoolOf(p).Return() }
+	for c := range uint8(sizeclass.Count) {
+		m, n := s.Magazine(c), s.Shuffled(c)
+		m.Blocks(back)
 		m.Clear()
+		n.Blocks(func(p unsafe.Pointer, _ bool) { back(p) })
+		n.Clear()
 	}
 }
 
-// take takes a block from the pool as its kind has it: see [pool.Header.PopZero]
-// and [pool.Header.PopRandom].
+// take takes a block of class c, one that is at hand or of the first pool, and tells
+// whether it is known to be zero. broken is one that was written to after it was freed:
+// it is out of use now. With few a hardened shard takes also what is in the hat.
 //
 //go:nosplit
-func (s *Shard) take(h *pool.Header) (p unsafe.Pointer, zero bool, broken unsafe.Pointer) {
-	if !h.IsHard() {
+func (s *Shard) take(c uint8, few bool) (p unsafe.Pointer, zero bool, broken unsafe.Pointer) {
+	if s.HasHot(c) {
+		return s.TakeHot(), false, nil
+	}
+	if m := s.Magazine(c); !m.IsEmpty() {
+		return m.Pop(), false, nil
+	}
+	h, m := s.Used(c), s.Shuffled(c)
+	if !s.hard {
 		p, zero = h.PopZero()
 		return p, zero, nil
 	}
-	p, zero, broken = h.PopRandom(s.draw())
-	if broken != nil {
-		h.Lose(broken)
+	if !m.HasChoice() && h.IsHard() {
+		h.Deal(m, &s.random)
 	}
-	return p, zero, broken
+	if !m.HasChoice() && !(few && m.Len() > 0) {
+		return nil, false, nil
+	}
+	p, whole, zero := m.Examine()
+	m.Pop(p)
+	if !whole {
+		return nil, false, p // it counts as live for ever
+	}
+	return p, zero, nil
 }
 
-// draw returns a random number, by Knuth's linear generator: the high bits are
-// the random ones.
+// TakeHard takes a block for size bytes, above 0 and up to the largest class, of a
+// hardened allocator, if there is one at hand that was freed by its owner; else it returns
+// nil. It calls nothing, for the time that takes.
 //
 //go:nosplit
-func (s *Shard) draw() uint64 {
-	s.random = s.random*6364136223846793005 + 1442695040888963407
-	return s.random
+func (s *Shard) TakeHard(size int) unsafe.Pointer {
+	if uint(size) > sizeclass.Max-pool.TailBytes {
+		return nil
+	}
+	// The class is looked up: a branch would be mispredicted where sizes are at random.
+	m := s.Shuffled(sizeclass.Of(size + pool.TailBytes))
+	if !m.HasChoice() {
+		return nil
+	}
+	p := m.Top()
+	if p != nil {
+		m.Pop(p)
+	}
+	return p
 }
 
-// TakeHard takes a block for size bytes, above 0 and up to the largest class,
-// from a hardened pool; nil if there is none, or one that was written to, for the
-// slow path to report. c is the size's class.
+// DealHard is TakeHard with what the first pool deals; nil if there is none, or one that was
+// written to, for the slow path to report.
 //
 //go:nosplit
-func (s *Shard) TakeHard(size int, c uint8) (p unsafe.Pointer, zero bool) {
-	if c < sizeclass.Count && size+pool.TailBytes > sizeclass.Size(c) {
-		c++
-	}
-	if c >= sizeclass.Count {
+func (s *Shard) DealHard(size int) (p unsafe.Pointer, zero bool) {
+	if !s.hard || uint(size) > sizeclass.Max-pool.TailBytes {
 		return nil, false
 	}
-	h := s.Used(c)
-	if !h.IsHard() {
+	c := sizeclass.Of(size + pool.TailBytes)
+	m := s.Shuffled(c)
+	if !m.HasChoice() {
+		if h := s.Used(c); h.IsHard() {
+			h.Deal(m, &s.random)
+		}
+		if !m.HasChoice() {
+			return nil, false
+		}
+	}
+	p, whole, zero := m.Examine()
+	if !whole {
 		return nil, false
 	}
-	before := s.random
-	p, zero, broken := h.PopRandom(s.draw())
-	if broken != nil {
-		s.random = before // that it meets the same
-	}
+	m.Pop(p)
 	return p, zero
 }
 
-// FreesHard reports whether the shard's frees seal or wipe, and so are none of
-// the fast path's.
-func (s *Shard) FreesHard() bool { return s.word == pool.NoWord }
+// FreesHard reports whether FreeHard is this shard's.
+func (s *Shard) FreesHard() bool { return s.word == pool.HardWord }
 
-// FreeHard frees the block at p, an address in the pool, where FreesHard, if the
-// shard owns the pool, it is quiet, and the push does not trip: else it does
-// nothing, and reports false.
+// FreeHard frees the block at p, an address in the pool, if the shard owns the pool, it
+// is quiet, and the push does not trip: else it does nothing, and reports false. It calls
+// nothing, for the time that takes.
 //
 //go:nosplit
 func (s *Shard) FreeHard(h *pool.Header, p unsafe.Pointer) bool {
 	i := h.Index(p)
-	if !h.IsQuiet(pool.OwnerWord(s.id)) || !h.IsInUse(i) || h.IsFreed(p) || h.Overrun(p) || h.Live()-1 == h.Trip() {
+	if !h.IsQuiet(pool.OwnerWord(s.id)) || !h.IsInUse(i) {
 		return false
 	}
-	if s.wipe {
-		h.Wipe(p)
+	m := s.Shuffled(h.Class())
+	seal, freed := pool.SealOf(p)
+	if freed || m.IsOverrun(p) {
+		return false
 	}
+	if m.HasRoom() {
+		m.Put(p, h.SetBit(i, p), s.random.Next())
+	} else {
+		if h.Live()-1 == h.Trip() {
+			return false
+		}
+		h.Push(i)
+	}
+	*(*uint64)(p) = seal
+	return true
+}
+
+// Wipes reports whether FreeWipe is this shard's.
+func (s *Shard) Wipes() bool { return s.word == pool.WipeWord }
+
+// FreeWipe is FreeHard where blocks that are freed are cleared.
+//
+//go:nosplit
+func (s *Shard) FreeWipe(h *pool.Header, p unsafe.Pointer) bool {
+	i := h.Index(p)
+	if !h.IsQuiet(pool.OwnerWord(s.id)) || !h.IsInUse(i) || h.IsFreed(p) || h.Overrun(p) {
+		return false
+	}
+	m := s.Shuffled(h.Class())
+	room := m.HasRoom() // never unless hardened
+	if !room && h.Live()-1 == h.Trip() {
+		return false
+	}
+	h.Wipe(p)
 	if h.IsHard() {
 		pool.Seal(p)
 	}
-	h.Push(i)
+	if room {
+		m.Put(p, h.SetBit(i, p), s.random.Next())
+	} else {
+		h.Push(i)
+	}
 	return true
 }
 
@@ -270,15 +331,34 @@ func (s *Shard) OwnsQuiet(h *pool.Header) bool { return h.IsQuiet(s.word) }
 
 // reset makes the shard an empty one.
 func (s *Shard) reset() {
-	s.random = rand.Uint64()
-	places := s.places[:]
+	s.random = pool.Random(rand.Uint64())
 	for c := range s.used {
 		s.used[c] = &s.none
-		n := pool.MagazineBlocks(sizeclass.Size(uint8(c))) + 1
-		s.magazines[c].Init(places[:n])
-		places = places[n:]
 	}
 	s.hot = hot{last: noBlock, class: noClass}
+	s.stock(false)
+}
+
+// stock gives the shard empty magazines, those of a hardened one or the others. The first
+// place is that below the first of magazines that have no more.
+func (s *Shard) stock(hard bool) {
+	if s.hard {
+		clear(s.places[:])
+	}
+	s.hard = hard
+	left := s.places[1:]
+	for c := range uint8(sizeclass.Count) {
+		m, size, places := s.Magazine(c), sizeclass.Size(c), s.places[:1]
+		if *s.Shuffled(c) = (pool.Shuffled{}); hard {
+			n := pool.ShuffledBlocks(size)
+			s.Shuffled(c).Init(left[:n], size)
+			left = left[n:]
+		} else {
+			n := pool.MagazineBlocks(size) + 1
+			places, left = left[:n], left[n:]
+		}
+		m.Init(places)
+	}
 }
 
 // acquire enters the pool, which is the shard's now, into its lists.

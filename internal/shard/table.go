@@ -177,9 +177,16 @@ var shards struct {
 func (t *Table) newShard() (*Shard, error) {
 	s, err := spareShard()
 	if err == nil {
-		s.word, s.wipe = pool.OwnerWord(s.id), t.conf.Wipe
-		if t.conf.Wipe || t.conf.Geometry.Hardened() {
-			s.word = pool.NoWord
+		s.word = pool.OwnerWord(s.id)
+		hard := t.conf.Geometry.Hardened()
+		switch {
+		case t.conf.Wipe:
+			s.word = pool.WipeWord
+		case hard:
+			s.word = pool.HardWord
+		}
+		if hard != s.hard {
+			s.stock(hard)
 		}
 	}
 	return s, err
@@ -342,7 +349,7 @@ func (t *Table) fillSlot(to *atomic.Pointer[Shard], slot *Slot) error {
 // Alloc is the slow path of malloc: it returns a block of class c for the heap,
 // or for the P's shard if hp is nil, and whether the block is known to be zero.
 func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error) {
-	seen, reclaimed := t.reclaims.seen(), false
+	seen, reclaimed, few := t.reclaims.seen(), false, false
 	for {
 		s, token, err := t.enter(hp)
 		if err != nil {
@@ -355,11 +362,7 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 			}
 			continue
 		}
-		p, zero := s.takeKept(c), false
-		var broken unsafe.Pointer
-		if p == nil {
-			p, zero, broken = s.take(s.used[c])
-		}
+		p, zero, broken := s.take(c, few)
 		if p != nil {
 			pool.Unseal(p)
 			t.exit(hp, s, token)
@@ -382,6 +385,10 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 				return p, zero, nil
 			}
 			// The limit is reached, or the system refuses.
+			if t.conf.Geometry.Hardened() && !few && err != arena.ErrClosed {
+				few = true // better one of few than none
+				continue
+			}
 			if reclaimed || err == arena.ErrClosed || !t.reclaim(seen) {
 				return nil, false, err
 			}
@@ -429,12 +436,14 @@ func (t *Table) provide(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err err
 		if s != nil {
 			h.Own(s.id)
 			s.acquire(h)
-			p, zero := s.takeKept(c), false
-			if p == nil {
-				p, zero, _ = s.take(s.used[c]) // none of its blocks was freed yet
+			p, zero, broken := s.take(c, true)
+			if p != nil {
+				pool.Unseal(p)
 			}
-			pool.Unseal(p)
 			t.exit(hp, s, token)
+			if broken != nil { // one that was at hand
+				return nil, false, &BrokenError{Block: uintptr(broken), Size: sizeclass.Size(c)}
+			}
 			return p, zero, nil
 		}
 		t.exit(hp, s, token)
