@@ -384,6 +384,9 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 				t.reclaims.found(reclaimed)
 				return p, zero, nil
 			}
+			if _, broken := err.(*BrokenError); broken {
+				return nil, false, err
+			}
 			// The limit is reached, or the system refuses.
 			if t.conf.Geometry.Hardened() && !few && err != arena.ErrClosed {
 				few = true // better one of few than none

@@ -1,0 +1,268 @@
+package pymalloc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+)
+
+// eachHard runs f for hardened allocators and their heaps, with and without wiping.
+func eachHard(t *testing.T, f func(t *testing.T, a *Allocator, m source)) {
+	for _, wipe := range []bool{false, true} {
+		for _, heap := range []bool{false, true} {
+			t.Run(fmt.Sprintf("wipe=%v/heap=%v", wipe, heap), func(t *testing.T) {
+				a := newAllocator(t, Options{Hardened: true, WipeOnFree: wipe})
+				if heap {
+					h := a.AcquireHeap()
+					defer h.Release()
+					f(t, a, h)
+				} else {
+					f(t, a, a)
+				}
+			})
+		}
+	}
+}
+
+// A block that was freed a moment ago is at hand for mallocs, and is freed for all that.
+func TestHardAtHand(t *testing.T) {
+	eachHard(t, func(t *testing.T, a *Allocator, m source) {
+		var ps []unsafe.Pointer
+		for range 40 {
+			ps = append(ps, mustMalloc(t, m, 50))
+		}
+		if s := a.Stats(); s.LiveBlocks != 40 || s.InUseBytes != 40*56 {
+			t.Errorf("%d blocks of %d bytes are live, want 40 of %d", s.LiveBlocks, s.InUseBytes, 40*56)
+		}
+		p := ps[10]
+		end := (*byte)(unsafe.Add(p, UnsafeUsableSize(p)))
+		*end++
+		if err := m.UnsafeFree(p); !errors.Is(err, ErrOverrun) {
+			t.Errorf("a free of a block that was overrun returns %v", err)
+		}
+		*end--
+		for _, p := range ps[:20] {
+			mustFree(t, m, p)
+		}
+		want := func(what string) {
+			t.Helper()
+			for _, p := range ps[:20] {
+				if err := m.UnsafeFree(p); !errors.Is(err, ErrDoubleFree) {
+					t.Errorf("%s: a second free returns %v", what, err)
+				}
+				if n := UnsafeUsableSize(p); n != 0 {
+					t.Errorf("%s: the usable size is %d", what, n)
+				}
+			}
+			if s := a.Stats(); s.LiveBlocks != 20 || s.InUseBytes != 20*56 {
+				t.Errorf("%s: %d blocks of %d bytes are live, want 20 of %d", what, s.LiveBlocks, s.InUseBytes, 20*56)
+			}
+		}
+		want("freed")
+		if err := a.Check(); err != nil {
+			t.Error(err)
+		}
+		for _, p := range ps[20:] {
+			mustFree(t, m, p)
+		}
+		if err := a.Trim(); err != nil {
+			t.Error(err)
+		}
+		if s := a.Stats(); s.LiveBlocks != 0 || s.MappedBytes != 0 {
+			t.Errorf("%d blocks are live and %d bytes mapped after Trim", s.LiveBlocks, s.MappedBytes)
+		}
+	})
+}
+
+// What a program writes to blocks that are at hand, all over them, makes no block be
+// handed out twice, and none that was written to.
+func TestHardDamaged(t *testing.T) {
+	eachHard(t, func(t *testing.T, a *Allocator, m source) {
+		const n = 100
+		live := map[unsafe.Pointer]bool{}
+		var ps []unsafe.Pointer
+		for range n {
+			ps = append(ps, mustMalloc(t, m, 56))
+		}
+		for _, p := range ps {
+			mustFree(t, m, p)
+		}
+		bad := map[unsafe.Pointer]bool{}
+		for i, p := range ps {
+			if i%3 == 0 {
+				scribble(p, 64)
+				bad[p] = true
+				if err := m.UnsafeFree(p); !errors.Is(err, ErrDoubleFree) {
+					t.Errorf("a free of a block that was freed, and written to, returns %v", err)
+				}
+			}
+		}
+		found := len(bad)
+		for range 2000 {
+			p, err := m.UnsafeMalloc(56)
+			if errors.Is(err, ErrCorrupted) {
+				found--
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bad[p] || live[p] {
+				t.Fatalf("block %p is handed out, written to when it was free: %v, in use: %v", p, bad[p], live[p])
+			}
+			live[p] = true
+		}
+		if found != 0 {
+			t.Errorf("%d of %d blocks that were written to were not found", found, len(bad))
+		}
+		for p := range live {
+			mustFree(t, m, p)
+		}
+		if s := a.Stats(); s.LiveBlocks != uint64(len(bad)) {
+			t.Errorf("%d blocks are live, want the %d that are lost", s.LiveBlocks, len(bad))
+		}
+		if err := a.Check(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Check sees a write to a block that is at hand.
+func TestHardCheck(t *testing.T) {
+	eachHard(t, func(t *testing.T, a *Allocator, m source) {
+		p := mustMalloc(t, m, 56)
+		mustFree(t, m, p)
+		if err := a.Check(); err != nil {
+			t.Fatal(err)
+		}
+		p = mustMalloc(t, m, 56) // the shard is another now
+		mustFree(t, m, p)
+		scribble(p, 8)
+		if err := a.Check(); !errors.Is(err, ErrCorrupted) {
+			t.Errorf("Check() = %v after a write to a block that was freed", err)
+		}
+	})
+}
+
+// TestHardModel allocates and frees at random, and looks that no two blocks are one, that
+// none changes, and that the counts are right all the time.
+func TestHardModel(t *testing.T) {
+	eachHard(t, func(t *testing.T, a *Allocator, m source) {
+		type block struct {
+			p    unsafe.Pointer
+			size int
+			b    byte
+		}
+		rng := rand.New(rand.NewPCG(3, 4))
+		content := func(b block) []byte { return unsafe.Slice((*byte)(b.p), b.size) }
+		var live []block
+		starts := map[unsafe.Pointer]bool{}
+		bytesLive := uint64(0)
+		for step := range 30_000 {
+			if full := step / 500 % 4; rng.IntN(8) < 2+2*min(full, 2) {
+				size := 1 + rng.IntN(40<<rng.IntN(10))
+				p := mustMalloc(t, m, size)
+				b := block{p, size, byte(rng.IntN(256))}
+				if starts[p] {
+					t.Fatalf("block %p is handed out twice", p)
+				}
+				starts[p] = true
+				copy(content(b), bytes.Repeat([]byte{b.b}, size))
+				live = append(live, b)
+				bytesLive += uint64(UnsafeUsableSize(p))
+			} else if len(live) > 0 {
+				i := rng.IntN(len(live))
+				b := live[i]
+				live[i] = live[len(live)-1]
+				live = live[:len(live)-1]
+				if bytes.Count(content(b), []byte{b.b}) != b.size {
+					t.Fatalf("block %p was written to while in use", b.p)
+				}
+				bytesLive -= uint64(UnsafeUsableSize(b.p))
+				delete(starts, b.p)
+				mustFree(t, m, b.p)
+			}
+			if step%1000 == 0 {
+				if s := a.Stats(); s.LiveBlocks != uint64(len(live)) || s.InUseBytes != bytesLive {
+					t.Fatalf("%d blocks of %d bytes are live, want %d of %d", s.LiveBlocks, s.InUseBytes, len(live), bytesLive)
+				}
+			}
+			if step%5000 == 0 {
+				if err := a.Check(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, b := range live {
+			mustFree(t, m, b.p)
+		}
+		requireEmpty(t, a)
+	})
+}
+
+// At the limit the blocks that are at hand are handed out too, however few.
+func TestHardLimit(t *testing.T) {
+	for _, size := range []int{56, 1000, 5000} {
+		a := newAllocator(t, Options{Hardened: true, LimitBytes: 1 << 20})
+		var ps []unsafe.Pointer
+		for {
+			p, err := a.UnsafeMalloc(size)
+			if errors.Is(err, ErrLimit) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			ps = append(ps, p)
+		}
+		if s := a.Stats(); len(ps)*size < 1<<19 || s.LiveBlocks != uint64(len(ps)) {
+			t.Errorf("%d blocks of %d bytes fit into 1 MiB, %d are live", len(ps), size, s.LiveBlocks)
+		}
+		for range 5 {
+			n := 0
+			for i := 0; i < len(ps); i += 2 {
+				mustFree(t, a, ps[i])
+				n++
+			}
+			for i := 0; i < len(ps); i += 2 {
+				p, err := a.UnsafeMalloc(size)
+				if err != nil {
+					t.Fatalf("%d of %d blocks of %d bytes that were freed are handed out: %v", i/2, n, size, err)
+				}
+				ps[i] = p
+			}
+			if p, err := a.UnsafeMalloc(size); !errors.Is(err, ErrLimit) {
+				t.Fatalf("%d bytes: one more block than there is room for is %p, %v", size, p, err)
+			}
+		}
+	}
+}
+
+// A shard that was a hardened allocator's may be another's later, and the other way round.
+func TestHardAndNot(t *testing.T) {
+	for n := range 6 {
+		a := newAllocator(t, Options{Hardened: n%2 == 0})
+		for range 3 {
+			seen := map[unsafe.Pointer]bool{}
+			var ps []unsafe.Pointer
+			for range 300 {
+				p := mustMalloc(t, a, 8+8*(len(ps)%20))
+				if seen[p] {
+					t.Fatalf("block %p is handed out twice", p)
+				}
+				seen[p] = true
+				ps = append(ps, p)
+			}
+			for _, p := range ps {
+				mustFree(t, a, p)
+			}
+			requireEmpty(t, a) // drains the shards
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
