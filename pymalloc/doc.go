@@ -28,6 +28,7 @@
 //	shard      the private heap of one P, or of a Heap           internal/shard
 //	owner      the shard that a pool belongs to
 //	magazine   a shard's last freed blocks of a class             internal/pool
+//	hat        the part of a hardened magazine that is drawn from
 //	usedpools  a shard's pools with free blocks, by class; and those that are
 //	           nobody's, shared by all                           internal/tagstack
 //	freepools  empty pools, of a shard, shared, or in their arena
@@ -131,12 +132,16 @@
 //
 // # Hardened allocators
 //
-// With [Options.Hardened] the fast path finds nothing, by two values that it reads
-// anyway: the current word of a hardened pool's bitmap is one that is always zero,
-// and the shard's owner word is that of no pool. So it costs the others nothing, and
-// a hardened malloc and free are one call more each (Shard.TakeHard, Shard.FreeHard):
-// a random bit of a word of the bitmap, the seal of the free block, the tail behind
-// the block. [Options.WipeOnFree] takes free's part of it. The last units of a
+// With [Options.Hardened] the fast path finds nothing, by values that it reads anyway:
+// the shard's magazines of the usual kind are empty, the current word of a hardened
+// pool's bitmap is one that is always zero, and the shard's owner word is that of no
+// pool. So it costs the others nothing, and a hardened malloc and free are one call more
+// each (Shard.TakeHard, Shard.FreeHard). A free looks at the block's seal and the tail
+// behind it, seals the block, puts it into a hat of eight and what it draws from there
+// on top of the magazine. A malloc takes that, if its seal is whole. When nothing is on
+// top of the hat the pool deals eight blocks, drawn from a word of its bitmap
+// (pool.Header.Deal). Blocks above 1 KiB have no hat: each comes from the pool.
+// [Options.WipeOnFree] takes free's part of it (Shard.FreeWipe). The last units of a
 // hardened arena are inaccessible.
 //
 // # Memory going back

@@ -89,11 +89,12 @@
 //
 // # Hardened pools
 //
-// A hardened pool hands its free blocks out in random order (PopRandom) and seals
-// every free block, also those of its owner, so that a write to one shows when it
-// is handed out next. The last eight bytes of its blocks are the tail, which
-// shows a write beyond the end when the block is freed. Its current word is one that is always zero, so that Pop,
-// the fast path of the others, finds nothing there and pays nothing for it.
+// The owner of a hardened pool takes no block from it but by a [Shuffled] magazine, for
+// which the pool draws them at random (Deal). All its free blocks are sealed, also those
+// that the owner has freed, so that a write to one shows when it is handed out next. The
+// last eight bytes of its blocks are the tail, which shows a write beyond the end when
+// the block is freed. Its current word is one that is always zero, so that Pop, the fast
+// path of the others, finds nothing there and pays nothing for it.
 package pool
 
 import (
