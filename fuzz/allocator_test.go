@@ -6,6 +6,8 @@ package fuzz
 import (
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -29,11 +31,16 @@ func (in *input) byte() byte {
 // intn returns a number below n, at most 1<<16.
 func (in *input) intn(n int) int { return (int(in.byte())<<8 | int(in.byte())) % max(n, 1) }
 
-// size returns a size in bytes: one of few classes, or of all scales alike.
+// size returns a size in bytes: one of few classes, at a border between them, or of
+// all scales alike.
 func (in *input) size() int {
 	b := in.byte()
-	if b >= 128 {
+	switch {
+	case b >= 128:
 		return 1 + int(b)%64
+	case b >= 120:
+		borders := [8]int{16, 512, 1024, 4096, 32 << 10, 128 << 10, 512 << 10, 1 << 20}
+		return max(borders[b-120]-20+in.intn(41), 1)
 	}
 	shift := b % 22
 	return 1<<shift + in.intn(1<<min(shift, 15))<<max(int(shift)-15, 0)
@@ -54,6 +61,8 @@ func (in *input) options() pymalloc.Options {
 	if b>>6 == 3 {
 		o.KeepAddresses = pymalloc.KeepAlways
 	}
+	b = in.byte()
+	o.Hardened, o.WipeOnFree = b%8 == 1 || b%8 == 2, b%8 == 2 || b%8 == 3
 	return o
 }
 
@@ -62,6 +71,7 @@ type machine struct {
 	t     *testing.T
 	a     *pymalloc.Allocator
 	heaps []*pymalloc.Heap
+	other *machine // of another allocator
 	shadow
 	freed []unsafe.Pointer // lately, most recent last, not handed out since
 }
@@ -134,7 +144,7 @@ func (m *machine) step(in *input) {
 	m.t.Helper()
 	op, src := in.byte(), m.source(in)
 	n := len(m.blocks)
-	switch op % 16 {
+	switch op % 18 {
 	case 0, 1, 2:
 		size := in.size()
 		p, err := src.UnsafeMalloc(size)
@@ -195,7 +205,70 @@ func (m *machine) step(in *input) {
 		for n := in.byte() % 64; n > 0 && len(m.blocks) > 0; n-- {
 			m.free(src, in.intn(len(m.blocks)))
 		}
+	case 16:
+		m.misuse(src, in)
+	case 17:
+		if op > 234 {
+			m.close()
+		} else {
+			m.must(m.a.Check())
+		}
 	}
+}
+
+// misuse asks for what there is not, and gives the allocator what is another's.
+func (m *machine) misuse(src source, in *input) {
+	m.t.Helper()
+	big, align := math.MaxInt-in.intn(1<<16), 1<<in.intn(bits.UintSize-1)
+	p, err := src.UnsafeMalloc(big)
+	if !errors.Is(err, pymalloc.ErrNoMemory) || p != nil {
+		m.t.Fatalf("UnsafeMalloc(%d): %p, %v", big, p, err)
+	}
+	p, err = src.UnsafeAlignedMalloc(big, align)
+	if !errors.Is(err, pymalloc.ErrNoMemory) || p != nil {
+		m.t.Fatalf("UnsafeAlignedMalloc(%d, %d): %p, %v", big, align, p, err)
+	}
+	if p, err = src.UnsafeAlignedMalloc(0, align); p != nil || err != nil {
+		m.t.Fatalf("UnsafeAlignedMalloc(0, %d): %p, %v", align, p, err)
+	}
+	if n := len(m.blocks); n > 0 {
+		b := m.blocks[in.intn(n)]
+		if p, err = src.UnsafeRealloc(b.p, big); !errors.Is(err, pymalloc.ErrNoMemory) || p != nil {
+			m.t.Fatalf("UnsafeRealloc(%p, %d): %p, %v", b.p, big, p, err)
+		}
+		m.must(b.check(b.size))
+	}
+	if n := len(m.other.blocks); n > 0 {
+		p := m.other.blocks[m.other.pick(in)].p
+		m.refuse(src, p, pymalloc.ErrNotOwned)
+		if q, err := src.UnsafeRealloc(p, in.size()); !errors.Is(err, pymalloc.ErrNotOwned) || q != nil {
+			m.t.Fatalf("UnsafeRealloc of another allocator's block: %p, %v", q, err)
+		}
+		if err := m.a.UnsafeFreeBatch([]unsafe.Pointer{p}); !errors.Is(err, pymalloc.ErrNotOwned) {
+			m.t.Fatalf("UnsafeFreeBatch of another allocator's block: %v", err)
+		}
+		if m.a.Owns(p) || !m.other.a.Owns(p) {
+			m.t.Fatalf("%p is owned by %t and %t", p, m.a.Owns(p), m.other.a.Owns(p))
+		}
+	}
+}
+
+// close ends a life of the allocator.
+func (m *machine) close() {
+	m.t.Helper()
+	m.must(m.a.Close())
+	for _, h := range m.heaps {
+		if p, err := h.UnsafeMalloc(64); err != pymalloc.ErrReleased {
+			m.t.Fatalf("a heap of a closed allocator: %p, %v", p, err)
+		}
+		for _, p := range m.freed {
+			m.refuse(h, p, pymalloc.ErrNotOwned)
+		}
+		for _, b := range m.blocks {
+			m.refuse(h, b.p, pymalloc.ErrNotOwned)
+		}
+	}
+	m.heaps, m.freed, m.blocks, m.usable = nil, nil, nil, 0
 }
 
 // freeAgain frees a block that is free.
@@ -217,14 +290,15 @@ func (m *machine) realloc(src source, i, size int) {
 		if !errors.Is(err, pymalloc.ErrLimit) {
 			m.t.Fatal(err)
 		}
-		m.got(b.p, nil, b.size, 16) // it is as it was
+		m.must(b.check(b.size)) // it is as it was
+		m.got(b.p, nil, b.size, 16)
 		return
 	}
 	n := min(size, b.size)
 	if err := (block{q, n, b.seed}).prefixOf(b); err != nil {
 		m.t.Fatalf("UnsafeRealloc from %d to %d bytes: %v", b.size, size, err)
 	}
-	m.got(q, nil, size, 1)
+	m.got(q, nil, size, 16)
 	if q != b.p {
 		m.freed = append(m.freed, b.p)
 	}
@@ -295,7 +369,7 @@ func TestAllocatorPrograms(t *testing.T) {
 	}
 	for seed := range n {
 		data := make([]byte, 4000)
-		if _, err := rand.NewChaCha8([32]byte{byte(seed)}).Read(data); err != nil {
+		if _, err := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(data); err != nil {
 			t.Fatal(err)
 		}
 		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { allocatorProgram(t, data) }) {
@@ -308,28 +382,41 @@ func TestAllocatorPrograms(t *testing.T) {
 func allocatorProgram(t *testing.T, data []byte) {
 	in := input(data)
 	in = in[:min(len(in), 4000)]
-	a, err := pymalloc.NewAllocator(in.options())
-	if err != nil {
-		t.Fatal(err)
+	var ms [2]*machine
+	for i := range ms {
+		a, err := pymalloc.NewAllocator(in.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ms[i] = &machine{t: t, a: a}
 	}
-	m := &machine{t: t, a: a}
+	ms[0].other, ms[1].other = ms[1], ms[0]
 	for n := 0; len(in) > 0; n++ {
+		m := ms[in.byte()/192] // one has most of the calls
 		m.step(&in)
 		if n%8 == 0 {
-			m.must(m.agrees(a.Stats()))
+			m.must(m.agrees(m.a.Stats()))
 		}
 	}
-	m.must(m.agrees(a.Stats()))
+	for _, m := range ms {
+		m.end()
+	}
+}
+
+// end frees all, and wants it to be gone.
+func (m *machine) end() {
+	m.t.Helper()
+	m.must(m.agrees(m.a.Stats()))
 	for len(m.blocks) > 0 {
 		m.free(m.a, len(m.blocks)/2)
 	}
-	m.must(m.agrees(a.Stats()))
+	m.must(m.agrees(m.a.Stats()))
 	for _, h := range m.heaps {
 		h.Release()
 	}
-	m.must(a.Trim())
-	if s := a.Stats(); s.MappedBytes != 0 {
-		t.Fatalf("%d bytes are mapped, and nothing is live\n%v", s.MappedBytes, s)
+	m.must(m.a.Trim())
+	if s := m.a.Stats(); s.MappedBytes != 0 {
+		m.t.Fatalf("%d bytes are mapped, and nothing is live\n%v", s.MappedBytes, s)
 	}
-	m.must(a.Close())
+	m.must(m.a.Close())
 }
