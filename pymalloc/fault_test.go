@@ -183,6 +183,58 @@ func TestCloseRefused(t *testing.T) {
 	}
 }
 
+// What is refused at Close keeps its addresses when it is made good, where they are
+// to be kept.
+func TestCloseRefusedKeeps(t *testing.T) {
+	a := newAllocator(t, Options{KeepAddresses: KeepAlways})
+	mustMalloc(t, a, 64)
+	mustMalloc(t, a, 3<<20)
+	before, kept := osmem.Calls(), a.Stats().KeptAddressBytes
+	restore := osmem.SetFault(func(op osmem.Op, _ int) error {
+		if op == osmem.OpDecommit {
+			return osmem.ErrNoMemory
+		}
+		return nil
+	})
+	if err := a.Close(); !errors.Is(err, osmem.ErrNoMemory) {
+		t.Errorf("Close = %v, want the system's refusal", err)
+	}
+	restore()
+	p := mustMalloc(t, a, 64)
+	mustFree(t, a, p)
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := a.Stats().KeptAddressBytes; n < kept+4<<20 {
+		t.Errorf("%d bytes of addresses are kept, before %d", n, kept)
+	}
+	if calls := osmem.Calls().Sub(before); calls.Release > 2 {
+		t.Errorf("%d releases, want those of the slots of two lives", calls.Release)
+	}
+}
+
+// A mapping that got no guard page, and that the system does not take back, is not
+// handed out later.
+func TestGuardRefused(t *testing.T) {
+	a := newAllocator(t, Options{Hardened: true, RetainDelay: time.Hour})
+	restore := osmem.SetFault(func(op osmem.Op, _ int) error {
+		if op == osmem.OpProtect || op == osmem.OpRelease || op == osmem.OpDecommit {
+			return osmem.ErrNoMemory
+		}
+		return nil
+	})
+	if p, err := a.UnsafeMalloc(3 << 20); !errors.Is(err, osmem.ErrNoMemory) {
+		t.Errorf("%p, %v, want the system's refusal", p, err)
+	}
+	restore()
+	before := osmem.Calls()
+	mustFree(t, a, mustMalloc(t, a, 3<<20))
+	if calls := osmem.Calls().Sub(before); calls.Protect != 1 {
+		t.Errorf("%d guards for a new mapping, want 1", calls.Protect)
+	}
+	requireEmpty(t, a)
+}
+
 // The limit, and the system's refusal, first make the allocator give back what
 // is idle.
 func TestReclaimBeforeRefusal(t *testing.T) {

@@ -460,7 +460,7 @@ func (s *Set) Unmap(arenas []Retired, keep bool) (first error) {
 		if s.closed {
 			numbers.give(r.first, s.Units)
 			s.limit.Give(uint64(s.Bytes))
-			Orphan(r.base, s.Bytes)
+			Orphan(r.base, s.Bytes, keep)
 		} else {
 			s.refused = append(s.refused, r)
 		}

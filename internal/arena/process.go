@@ -168,7 +168,7 @@ func MapRange(size, align int) (unsafe.Pointer, error) {
 // releases a part of a range.
 func UnmapRange(p unsafe.Pointer, size int, keep bool) error {
 	addresses.mu.Lock()
-	keep = keep || addresses.part[p]
+	keep = keep || osmem.OnGoHeap || addresses.part[p]
 	addresses.mu.Unlock()
 	if !keep {
 		return osmem.Release(p, size)
@@ -213,10 +213,15 @@ func (l *addressList) takeHuge(size, align int) unsafe.Pointer {
 	return p
 }
 
-// orphans are mappings of closed allocators whose unmapping was refused.
+// orphans are mappings in no table whose unmapping was refused.
 var orphans struct {
 	mu   sync.Mutex
-	list []mapping
+	list []orphan
+}
+
+type orphan struct {
+	mapping
+	keep bool // its addresses
 }
 
 type mapping struct {
@@ -224,12 +229,12 @@ type mapping struct {
 	size int
 }
 
-// Orphan takes charge of a mapping that is in no table and that the system
-// refused to unmap; it is tried again at each [RetryOrphans].
-func Orphan(p unsafe.Pointer, size int) {
+// Orphan takes charge of a mapping that is in no table and that the system refused
+// to unmap, or, with keep, to decommit; it is tried again at each [RetryOrphans].
+func Orphan(p unsafe.Pointer, size int, keep bool) {
 	orphans.mu.Lock()
 	defer orphans.mu.Unlock()
-	orphans.list = append(orphans.list, mapping{p, size})
+	orphans.list = append(orphans.list, orphan{mapping{p, size}, keep})
 }
 
 // RetryOrphans tries to unmap what was refused before.
@@ -238,7 +243,7 @@ func RetryOrphans() {
 	defer orphans.mu.Unlock()
 	left := orphans.list[:0]
 	for _, o := range orphans.list {
-		if UnmapRange(o.p, o.size, false) != nil {
+		if UnmapRange(o.p, o.size, o.keep) != nil {
 			left = append(left, o)
 		}
 	}

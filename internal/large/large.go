@@ -178,8 +178,12 @@ func (s *Set) allocHuge(size, align int) (p unsafe.Pointer, zero bool, err error
 	if err == nil {
 		err = addrmap.Set(uintptr(p), 1, s.entry)
 	}
-	if err != nil {
-		_ = s.drop(p, size)
+	if err != nil { // it may have no guard: it is not for reuse
+		if arena.UnmapRange(p, size+s.guard, s.conf.Keep) != nil {
+			s.Refusals.Add(1)
+			arena.Orphan(p, size+s.guard, s.conf.Keep)
+		}
+		s.budget.Give(uint64(size + s.guard))
 		return nil, false, err
 	}
 	return p, true, s.admit(p, size)
@@ -300,7 +304,7 @@ func (s *Set) drop(p unsafe.Pointer, size int) error {
 	defer s.mu.Unlock()
 	if s.closed || addrmap.Set(uintptr(p), 1, s.entry) != nil {
 		s.budget.Give(uint64(size + s.guard))
-		arena.Orphan(p, size+s.guard)
+		arena.Orphan(p, size+s.guard, s.conf.Keep)
 		return err
 	}
 	enter(p, mapping{size: size, owner: s.id, free: true})
