@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -144,7 +145,7 @@ func (m *machine) step(in *input) {
 	m.t.Helper()
 	op, src := in.byte(), m.source(in)
 	n := len(m.blocks)
-	switch op % 18 {
+	switch op % 19 {
 	case 0, 1, 2:
 		size := in.size()
 		p, err := src.UnsafeMalloc(size)
@@ -208,11 +209,49 @@ func (m *machine) step(in *input) {
 	case 16:
 		m.misuse(src, in)
 	case 17:
-		if op > 234 {
+		if op > 244 {
 			m.close()
 		} else {
 			m.must(m.a.Check())
 		}
+	case 18:
+		m.young(src, in)
+	}
+}
+
+// young has the youngest block of a source freed by another, and, after something else
+// that the source does, by the source again.
+func (m *machine) young(src source, in *input) {
+	m.t.Helper()
+	size, other := 1+in.intn(64), m.source(in)
+	malloc := func() unsafe.Pointer {
+		p, err := src.UnsafeMalloc(size)
+		m.got(p, err, size, 16)
+		return p
+	}
+	free := func(by source, p unsafe.Pointer) {
+		if p != nil {
+			m.free(by, m.find(uintptr(p)))
+		}
+	}
+	p, q := malloc(), malloc()
+	free(src, p) // and from there the source has its youngest
+	p = malloc()
+	free(other, p)
+	switch in.byte() % 5 {
+	case 0:
+		free(src, q)
+	case 1:
+		for n := in.byte() % 64; n > 0; n-- {
+			malloc()
+		}
+	case 2:
+		m.must(m.a.Trim())
+	case 3:
+		free(src, malloc())
+	}
+	if slices.Contains(m.freed, p) {
+		m.refuse(src, p, pymalloc.ErrDoubleFree, pymalloc.ErrNotOwned)
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 
 // Stats is a picture of an allocator. While other goroutines allocate and free,
 // each figure is that of some moment of the call; the parts of MappedBytes add
-// up all the same.
+// up all the same. While a shard is drained, by Trim or in the background, free
+// blocks that it had at hand count as live.
 type Stats struct {
 	// MappedBytes is the memory that is mapped for blocks: arenas and huge
 	// mappings. It is 0 when all is freed and trimmed. It is the sum of Parts.
