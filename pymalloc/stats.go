@@ -17,8 +17,7 @@ import (
 
 // Stats is a picture of an allocator. While other goroutines allocate and free,
 // each figure is that of some moment of the call; the parts of MappedBytes add
-// up all the same. While a shard is drained, by Trim or in the background, free
-// blocks that it had at hand count as live.
+// up all the same.
 type Stats struct {
 	// MappedBytes is the memory that is mapped for blocks: arenas and huge
 	// mappings. It is 0 when all is freed and trimmed. It is the sum of Parts.
@@ -116,9 +115,12 @@ func (a *Allocator) Stats() Stats {
 	g := &t.Arenas.Geometry
 	unit := uint64(g.UnitBytes)
 	var classes [sizeclass.Count]ClassStats
-	census := t.Arenas.Visit(func(h *pool.Header) { s.addPool(h, unit, &classes) })
 	var kept [sizeclass.Count]int
-	t.KeptBlocks(&kept)
+	var census arena.Census
+	t.Undrained(func() {
+		census = t.Arenas.Visit(func(h *pool.Header) { s.addPool(h, unit, &classes) })
+		t.KeptBlocks(&kept)
+	})
 	for c, cs := range classes {
 		n := min(uint64(kept[c]), cs.Live)
 		cs.Live -= n

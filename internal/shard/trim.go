@@ -353,6 +353,14 @@ func (v *visit) drainUsable(st *stack) {
 	}
 }
 
+// Undrained calls f while no shard is drained: what shards have at hand is theirs or their
+// pools', and not on the way. It waits for a trim that is under way.
+func (t *Table) Undrained(f func()) {
+	t.trimming.Lock()
+	defer t.trimming.Unlock()
+	f()
+}
+
 // KeptBlocks adds to n, by class, the blocks that shards have at hand for mallocs:
 // they count as in use in their pools.
 func (t *Table) KeptBlocks(n *[sizeclass.Count]int) {
