@@ -12,10 +12,10 @@ const hardWord = int32(unsafe.Offsetof(Header{}.zero)) - int32(unsafe.Offsetof(H
 // tells whether something was written beyond them.
 const TailBytes = 8
 
-// tail is what the word says, but for the block's address. Neither end of the two
-// together is 0, which programs write most often where they should not: addresses have
-// neither the highest bit nor the lowest.
-var tail = rand.Uint64() | 1<<63 | 1
+// tail is what the word says, but for the block's address, a multiple of 16, shifted so
+// that it reaches the highest bit of neither end: these are neither 0 nor ASCII, which
+// programs write most often where they should not.
+var tail = rand.Uint64() | 1<<63 | 1<<7
 
 // Tail returns the bytes behind a block's usable ones, 0 unless hardened.
 func (h *Header) Tail() int {
@@ -27,12 +27,12 @@ func (h *Header) Tail() int {
 
 // SetTail writes the word behind the usable bytes of the block at p.
 func SetTail(p unsafe.Pointer, usable uintptr) {
-	*(*uint64)(unsafe.Add(p, usable)) = tail ^ uint64(uintptr(p))
+	*(*uint64)(unsafe.Add(p, usable)) = tail ^ uint64(uintptr(p))<<4
 }
 
 // IsTail reports whether the word is what SetTail wrote.
 func IsTail(p unsafe.Pointer, usable uintptr) bool {
-	return *(*uint64)(unsafe.Add(p, usable)) == tail^uint64(uintptr(p))
+	return *(*uint64)(unsafe.Add(p, usable)) == tail^uint64(uintptr(p))<<4
 }
 
 // Overrun reports whether the block at p, in use, was written to beyond its
