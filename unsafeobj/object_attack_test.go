@@ -60,9 +60,7 @@ func TestObjectEmbeddedField(t *testing.T) {
 	l.Release()
 	n.Release()
 	objectMust(s.Collect(2))
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 	if _, err := NewClass(ClassSpec[struct{ H hasRelease }]{}); err != nil {
 		t.Error(err)
 	}
@@ -88,9 +86,7 @@ func TestObjectDecodeJSONInside(t *testing.T) {
 	if x, err := s.DecodeJSON(d); err == nil {
 		t.Error("the end of an array is", x.Object())
 	}
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 }
 
 // A container whose count has become too large is immortal for the collector too.
@@ -110,6 +106,13 @@ func TestObjectImmortalised(t *testing.T) {
 		again.Release()
 		atomic.StoreInt32(&at(l.addr).refs, 1)
 		l.Release()
+	}
+}
+
+// subtractHalf collects until a slice ends in the middle of a container, in subtracting.
+func subtractHalf(s *Space) {
+	for c := &s.gc; c.old == nil || c.old.phase != subtracting || c.old.at == 0; {
+		objectMust(s.CollectSlice())
 	}
 }
 
@@ -137,9 +140,7 @@ func TestObjectSlicesMoveLinks(t *testing.T) {
 			inner := objectMust(s.List(l.Object())) // a cycle
 			objectOK(t, l.Get().Set(200, inner.Object()))
 			inner.Release()
-			for c := &s.gc; c.old == nil || c.old.phase != subtracting || c.old.at == 0; {
-				objectMust(s.CollectSlice())
-			}
+			subtractHalf(s)
 			move(l.Get())
 			collectAll(t, s)
 			l.Release()
@@ -166,9 +167,7 @@ func TestObjectSlicesMoveLinks(t *testing.T) {
 		inner := objectMust(s.List(d.Object()))
 		set(150, inner.Object())
 		inner.Release()
-		for c := &s.gc; c.old == nil || c.old.phase != subtracting || c.old.at == 0; {
-			objectMust(s.CollectSlice())
-		}
+		subtractHalf(s)
 		for k := range int64(140) {
 			x := objectMust(s.Int(k))
 			objectOK(t, d.Get().Delete(x.Object()))
@@ -226,9 +225,7 @@ func TestObjectWeakOfGarbage(t *testing.T) {
 		}
 	}
 	holder.Release()
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 }
 
 // An object that its last owner is about to bury is not finalised by the collector.
@@ -269,9 +266,7 @@ func TestObjectFinalizeDying(t *testing.T) {
 	if calls != 2 {
 		t.Error(calls, "calls of finalisers, want 2")
 	}
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 	w.Drop()
 }
 
@@ -301,9 +296,7 @@ func TestObjectFinalizersNest(t *testing.T) {
 			}
 			calls = 0
 		}
-		if n := liveBlocks(t, s); n != 0 {
-			t.Error(n, "blocks left")
-		}
+		noneLeft(t, s)
 	}
 }
 
@@ -381,9 +374,7 @@ func TestObjectCloseWithin(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if n := liveBlocks(t, s); n != 0 {
-			t.Error(n, "blocks left")
-		}
+		noneLeft(t, s)
 	})
 	for _, shared := range []bool{false, true} {
 		s := objectMust(NewSpace(SpaceOptions{Shared: shared}))
@@ -554,9 +545,7 @@ func TestObjectClassFunctions(t *testing.T) {
 		for _, r := range []AnyRef{a.Any(), b.Any(), d.Any(), l.Any(), room.Any(), set.Any(), pair[0].Any(), pair[1].Any()} {
 			r.Release()
 		}
-		if n := liveBlocks(t, s); n != 0 {
-			t.Error(n, "blocks left")
-		}
+		noneLeft(t, s)
 	}
 }
 
@@ -639,7 +628,5 @@ func TestObjectReferrersRevive(t *testing.T) {
 	}
 	top.Release()
 	x.Release()
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 }

@@ -82,9 +82,7 @@ func TestObjectFinalizeOnce(t *testing.T) {
 		if n := s.Stats().Objects["Node"]; n != 0 || calls != 6 {
 			t.Error(n, "nodes left,", calls, "calls")
 		}
-		if n := liveBlocks(t, s); n != 0 {
-			t.Error(n, "blocks left")
-		}
+		noneLeft(t, s)
 	})
 }
 
@@ -120,9 +118,7 @@ func TestObjectFinalizerPanics(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if n := liveBlocks(t, s); n != 0 {
-			t.Error(n, "blocks left")
-		}
+		noneLeft(t, s)
 	}
 }
 
@@ -151,9 +147,7 @@ func TestObjectFinalizerChanges(t *testing.T) {
 		for range 4 {
 			collectAll(t, s)
 		}
-		if n := liveBlocks(t, s); n != 0 {
-			t.Error(n, "blocks left:", s.Stats().Objects)
-		}
+		noneLeft(t, s)
 	})
 }
 
@@ -419,9 +413,7 @@ func TestObjectSlicesModel(t *testing.T) {
 		for range 3 {
 			objectMust(s.Collect(2))
 		}
-		if n := liveBlocks(t, s); n != 0 {
-			t.Error(n, "blocks left:", s.Stats().Objects)
-		}
+		noneLeft(t, s)
 	}
 }
 
@@ -448,7 +440,5 @@ func TestObjectSlicesAreBounded(t *testing.T) {
 		t.Error(st.Incremental.Slices, "slices")
 	}
 	objectMust(s.Collect(2))
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 }

@@ -78,6 +78,14 @@ func liveBlocks(t testing.TB, s *Space) uint64 {
 	return n
 }
 
+// noneLeft says so if the Space has more than when it was made.
+func noneLeft(t testing.TB, s *Space) {
+	t.Helper()
+	if n := liveBlocks(t, s); n != 0 {
+		t.Error(n, "blocks left:", s.Stats().Objects)
+	}
+}
+
 // randomGraph makes containers and lets each refer to others at random. It returns
 // some of them.
 func randomGraph(t testing.TB, s *Space, r *rand.Rand) []AnyRef {
@@ -170,9 +178,7 @@ func TestObjectGraphs(t *testing.T) {
 			if len(st.Objects) > 0 {
 				t.Error("left:", st.Objects)
 			}
-			if n := liveBlocks(t, s); n != 0 {
-				t.Error(n, "blocks left")
-			}
+			noneLeft(t, s)
 		})
 	}
 }
@@ -246,9 +252,7 @@ func TestObjectDeep(t *testing.T) {
 				}
 				a.Release()
 				b.Release()
-				if n := liveBlocks(t, s); n != 0 {
-					t.Error(n, "blocks left")
-				}
+				noneLeft(t, s)
 				// The same as a cycle.
 				first := objectMust(s.List())
 				last := chain(first.Object())
@@ -258,9 +262,7 @@ func TestObjectDeep(t *testing.T) {
 				if n := objectMust(s.Collect(2)); n < depth {
 					t.Error(n, "collected")
 				}
-				if n := liveBlocks(t, s); n != 0 {
-					t.Error(n, "blocks left")
-				}
+				noneLeft(t, s)
 			})
 		}
 	}
@@ -314,9 +316,7 @@ func TestObjectDoubled(t *testing.T) {
 		}
 		x.Release()
 	}
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 }
 
 // The Go collector has nothing to do with objects.

@@ -70,9 +70,7 @@ func TestObjectListModel(t *testing.T) {
 		}
 	}
 	l.Release()
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 }
 
 // Dicts do what maps do, and keep the order of insertion; so do sets.
@@ -142,9 +140,7 @@ func testObjectDict(t *testing.T, keys int) {
 	}
 	d.Release()
 	set.Release()
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 }
 
 // What CPython 3.11 prints for print(repr(x), hash(x)).
@@ -287,9 +283,7 @@ func TestObjectMisuse(t *testing.T) {
 		t.Error(s.failures)
 	}
 	s.failures = nil
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 }
 
 // A payload must not hold what the collector would not see.
@@ -386,9 +380,7 @@ func TestObjectIntern(t *testing.T) {
 	if n := s.Stats().Interned; n != 0 {
 		t.Error(n, "interned")
 	}
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 }
 
 func TestObjectInspect(t *testing.T) {

@@ -258,9 +258,7 @@ func TestObjectLimit(t *testing.T) {
 			dict.Release()
 			collectAll(t, s)
 			collectAll(t, s)
-			if n := liveBlocks(t, s); n != 0 {
-				t.Error(n, "blocks left:", s.Stats().Objects)
-			}
+			noneLeft(t, s)
 		})
 	}
 }

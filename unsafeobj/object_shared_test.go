@@ -118,9 +118,7 @@ func testShared(t *testing.T, s *Space) {
 	for range 3 { // weak references to these made instances when they went
 		objectMust(s.Collect(2))
 	}
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left:", s.Stats().Objects)
-	}
+	noneLeft(t, s)
 }
 
 // finalize does what a finaliser may do.

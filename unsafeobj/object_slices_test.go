@@ -101,9 +101,7 @@ func TestObjectSlicesInside(t *testing.T) {
 		dict.Release()
 		collectAll(t, s)
 		collectAll(t, s)
-		if n := liveBlocks(t, s); n != 0 {
-			t.Error(n, "blocks left:", s.Stats().Objects)
-		}
+		noneLeft(t, s)
 	}
 }
 
@@ -147,9 +145,7 @@ func TestObjectSlicesPassAtoms(t *testing.T) {
 		t.Error(n, "dicts left")
 	}
 	l.Release()
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 }
 
 // TestObjectSliceGetsOn: a slice whose time is over when it begins makes a step.
@@ -389,8 +385,6 @@ func TestObjectSlicesWide(t *testing.T) {
 		if spec.Finalize != nil && finalised != made {
 			t.Error(finalised, "calls of finalisers, for", made, "instances")
 		}
-		if n := liveBlocks(t, s); n != 0 {
-			t.Error(n, "blocks left:", s.Stats().Objects)
-		}
+		noneLeft(t, s)
 	}
 }

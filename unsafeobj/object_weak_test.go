@@ -32,7 +32,5 @@ func TestObjectWeakOfCondemned(t *testing.T) {
 	}
 	holder.Release()
 	collectAll(t, s)
-	if n := liveBlocks(t, s); n != 0 {
-		t.Error(n, "blocks left")
-	}
+	noneLeft(t, s)
 }
