@@ -429,7 +429,7 @@ func (h *Header) isSeal(w uint64, p unsafe.Pointer) bool {
 // WasBlock reports whether a block that is free by now began at p: the pool is
 // Free, and has not been formatted since.
 func (h *Header) WasBlock(p unsafe.Pointer) bool {
-	return h.Index(p) < h.carved || h.usable != 0 && h.Start() == p
+	return h.Index(p) < load(&h.carved) || h.usable != 0 && h.Start() == p
 }
 
 // --- the owner's slower steps ---
@@ -454,7 +454,8 @@ func (h *Header) empty() {
 		store64(&h.free[i], ^uint64(0)>>(64-min(n, 64)))
 	}
 	h.setCurrent(0)
-	h.carved, h.chain = 0, 0
+	h.chain = 0
+	store(&h.carved, 0)
 	store(&h.chainLen, 0)
 	store(&h.live, 0)
 }
