@@ -116,8 +116,8 @@
 //
 // So an arena is given back in this order: its map entry is cleared, a grace
 // period passes, then it is unmapped (round.unmap). The same order takes a
-// shard away from its P: the slot is emptied, a grace period passes, then it is
-// drained (Table.drain). While pinned nothing blocks, calls the system, or checks
+// shard away from its P: the slot is emptied, a grace period passes, or a barrier and the
+// section under way, then it is drained (Table.drain). While pinned nothing blocks, calls the system, or checks
 // the stack; TestPinnedCode reads the compiler's output for that.
 //
 // # Shards that follow
@@ -128,6 +128,7 @@
 // shard that frees the blocks of one other shard, hardly any of its own, while
 // that one's P begins no section, swaps places with it, by a barrier that the
 // system makes for all processors (membarrier; on Linux, internal/shard/follow.go).
+// Where blocks of its own are among them, the other is detached from its P, and drained.
 // It costs each call two increments of a word of its P's own.
 //
 // # Hardened allocators
@@ -159,9 +160,6 @@
 // For the shards it needs another, but on Linux on amd64, where a barrier and the end
 // of the section under way will do. What the system refuses to take is kept for use and
 // tried again.
-//
-// The scheduler moves goroutines between Ps. Where they would free the blocks of a
-// shard that is left behind, they get it back, or it is drained (shard/follow.go).
 //
 // A shard that is drained passes its pools on: those with free blocks to the
 // shared usedpools, full ones to nobody (they are abandoned), empty ones to their

@@ -23,7 +23,7 @@ import (
 //
 // A P counts in its slot the sections that it begins and ends (begin, end, leave),
 // by plain stores: an odd number is a section under way. Only who is pinned on
-// the P does so. To swap (follow), under the table's lock:
+// the P does so. To swap, under the table's lock:
 //
 //	both slots -> nil       who begins a section now finds no shard, and waits
 //	                        for the lock
