@@ -717,3 +717,34 @@ func TestFreeWithoutShard(t *testing.T) {
 		requireEmpty(t, a)
 	}
 }
+
+// Statistics are exact while shards are drained: what they have at hand is not live.
+func TestStatsBesideTrim(t *testing.T) {
+	a := newAllocator(t, Options{})
+	var ps [16]unsafe.Pointer
+	live := mustMalloc(t, a, 64)
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for !stop.Load() {
+			if err := a.Trim(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range 2000 {
+		for i := range ps {
+			ps[i] = mustMalloc(t, a, 64)
+		}
+		for _, p := range ps {
+			mustFree(t, a, p)
+		}
+		if n := a.Stats().LiveBlocks; n != 1 {
+			t.Errorf("%d blocks are live, want 1", n)
+			break
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	mustFree(t, a, live)
+}
