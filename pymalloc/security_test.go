@@ -58,11 +58,12 @@ func touch(f func()) (faulted bool) {
 	return
 }
 
-// overflow writes n bytes behind the block at p, if what is there is the
-// allocator's, or nobody's because it is hardened.
+// overflow writes n bytes behind the block at p, if what is there is the same
+// arena's, or nobody's because the allocator is hardened.
 func overflow(t *testing.T, a *Allocator, p unsafe.Pointer, n int) string {
 	end := unsafe.Add(p, UnsafeUsableSize(p))
-	if !a.opts.Hardened && !a.Owns(end) {
+	isNext := uintptr(end)&uintptr(a.Stats().Arenas.Bytes-1) == 0
+	if !a.opts.Hardened && (isNext || !a.Owns(end)) {
 		return elsewhere
 	}
 	if touch(func() { scribble(end, n) }) {
@@ -352,6 +353,8 @@ func TestSecurity(t *testing.T) {
 	if !grace.Pinned || osmem.OnGoHeap || osmem.KeepsAddresses() || osmem.PageSize() != 4<<10 || unsafe.Sizeof(uintptr(0)) != 8 {
 		t.Skip("the table is that of shards of Ps, on a system with pages of 4 KiB whose memory is given back and faults")
 	}
+	// A block that one P's shard keeps is not handed out by another's.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	modes := []Options{{}, {Hardened: true}, {Hardened: true, WipeOnFree: true}}
 	var rows strings.Builder
 	for _, m := range misuses() {
