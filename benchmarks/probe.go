@@ -58,6 +58,7 @@ func probe(_ context.Context, args []string, stdout, stderr io.Writer) error {
 
 func probeWhat(what string, info impl.Info, threads, scale int) (s suite.Sample, err error) {
 	runtime.GC()
+	proc.BringIn()
 	s.BeginResident = proc.Resident()
 	before := proc.ReadCollector()
 	switch what {

@@ -48,6 +48,38 @@ func TestParseStatm(t *testing.T) {
 	}
 }
 
+func TestBringIn(t *testing.T) {
+	before := Resident()
+	BringIn()
+	begun := Resident()
+	if begun < before {
+		t.Errorf("%d bytes are resident, %d were before", begun, before)
+	}
+	BringIn()
+	if again := Resident(); again > begun+256<<10 {
+		t.Errorf("%d bytes are resident when it is called again, %d were", again, begun)
+	}
+}
+
+func TestParseMapping(t *testing.T) {
+	for line, want := range map[string][2]uintptr{
+		"00400000-005a0000 r-xp 00000000 fe:00 99                         /tmp/a program\n": {0x400000, 0x5a0000},
+		"7f01-7f02 rw-p 00000000 00:00 0\n":                                                 {},
+		"7f01-7f02 r-xp 00000000 00:00 0 [vdso]\n":                                          {},
+		"7f02-7f01 r-xp 00000000 fe:00 9 /lib/x.so\n":                                       {},
+		"7f02 r-xp 00000000 fe:00 9 /lib/x.so\n":                                            {},
+		"":                                                                                  {},
+	} {
+		begin, end, ok := parseMapping(line)
+		if !ok {
+			begin, end = 0, 0
+		}
+		if begin != want[0] || end != want[1] || ok != (want[1] != 0) {
+			t.Errorf("%q: %x to %x, %v, want %x", line, begin, end, ok, want)
+		}
+	}
+}
+
 func TestParseSmaps(t *testing.T) {
 	const smaps = `377a6bc00000-377a6e800000 rw-p 00000000 00:00 0
 Size:              45056 kB

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // PeakResident returns the most memory that was resident since the process began,
@@ -16,6 +17,34 @@ func PeakResident() uint64 { return status("VmHWM:") }
 
 // Resident returns what is resident now, counted as PeakResident does.
 func Resident() uint64 { return status("VmRSS:") }
+
+// BringIn makes resident what is mapped of files: the program, which the system would
+// else read in piece by piece while the program runs, in a count of what a workload takes.
+// It does nothing where the system cannot (before Linux 5.14).
+func BringIn() {
+	b, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return
+	}
+	for line := range bytes.Lines(b) {
+		if begin, end, ok := parseMapping(string(line)); ok {
+			const populateRead = 22 // MADV_POPULATE_READ
+			_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, begin, end-begin, populateRead)
+		}
+	}
+}
+
+// parseMapping reads a line of /proc/self/maps: the range, if it is of a file.
+func parseMapping(line string) (begin, end uintptr, ok bool) {
+	fields := strings.Fields(line) // range, rights, offset, device, inode, path
+	if len(fields) < 6 || !strings.HasPrefix(fields[5], "/") {
+		return 0, 0, false
+	}
+	from, to, _ := strings.Cut(fields[0], "-")
+	b, err1 := strconv.ParseUint(from, 16, 64)
+	e, err2 := strconv.ParseUint(to, 16, 64)
+	return uintptr(b), uintptr(e), err1 == nil && err2 == nil && b < e
+}
 
 func status(field string) uint64 {
 	b, err := os.ReadFile("/proc/self/status")

@@ -36,6 +36,7 @@ func Time(p *Plan, info impl.Info) (Timing, error) {
 	r.impl = info.New(len(p.Threads))
 	var gc proc.Collector
 	var faults, resident uint64
+	proc.BringIn()
 	begin := func() { gc, faults, resident = proc.ReadCollector(), proc.Read().Faults, proc.Resident() }
 	elapsed, err := r.all(begin, r.timedThread)
 	now := proc.ReadCollector()
