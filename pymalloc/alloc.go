@@ -45,12 +45,12 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 				shard.Exit(s, token)
 				return p, nil
 			}
-			if p := s.TakeHard(size); p != nil {
-				pool.Unseal(p)
-				shard.Exit(s, token)
-				return p, nil
+		} else if s, _ = a.view.TakeHard(token); s != nil {
+			p := s.TakeHard(size)
+			if p == nil {
+				p, _ = s.DealHard(size)
 			}
-			if p, _ := s.DealHard(size); p != nil {
+			if p != nil {
 				pool.Unseal(p)
 				shard.Exit(s, token)
 				return p, nil
@@ -69,27 +69,29 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 	if uint(size)-1 < sizeclass.Max {
 		c := sizeclass.Of(size)
 		token := shard.Enter()
+		var p unsafe.Pointer
+		clean := false
 		s, _ := a.view.Take(token)
 		if s != nil {
-			var p unsafe.Pointer
-			clean := false
 			if s.HasHot(c) {
 				p = s.TakeHot()
 			} else if m := s.Magazine(c); !m.IsEmpty() {
 				p = m.Pop()
-			} else if p, clean = s.Used(c).PopZero(); p == nil {
-				if p = s.TakeHard(size); p == nil {
-					p, clean = s.DealHard(size)
-				}
+			} else {
+				p, clean = s.Used(c).PopZero()
 			}
-			if p != nil {
-				pool.Unseal(p)
-				shard.Exit(s, token)
-				if !clean {
-					zero(p, size)
-				}
-				return p, nil
+		} else if s, _ = a.view.TakeHard(token); s != nil {
+			if p = s.TakeHard(size); p == nil {
+				p, clean = s.DealHard(size)
 			}
+		}
+		if p != nil {
+			pool.Unseal(p)
+			shard.Exit(s, token)
+			if !clean {
+				zero(p, size)
+			}
+			return p, nil
 		}
 		shard.Exit(s, token)
 	}

@@ -133,17 +133,15 @@
 //
 // # Hardened allocators
 //
-// With [Options.Hardened] the fast path finds nothing, by values that it reads anyway:
-// the shard's magazines of the usual kind are empty, the current word of a hardened
-// pool's bitmap is one that is always zero, and the shard's owner word is that of no
-// pool. So it costs the others nothing, and a hardened malloc and free are one call more
-// each (Shard.TakeHard, Shard.FreeHard). A free looks at the block's seal and the tail
-// behind it, seals the block, puts it into a hat of eight and what it draws from there
-// on top of the magazine. A malloc takes that, if its seal is whole. When nothing is on
-// top of the hat the pool deals eight blocks, drawn from a word of its bitmap
-// (pool.Header.Deal). Blocks above 1 KiB have no hat: each comes from the pool.
-// [Options.WipeOnFree] takes free's part of it (Shard.FreeWipe). The last units of a
-// hardened arena are inaccessible.
+// With [Options.Hardened] the fast path finds no shard, for the slots are counted apart
+// (shard.View), and looks for one there then. So it costs the others nothing, and a
+// hardened malloc and free are one call more each (Shard.TakeHard, Shard.FreeHard). A
+// free looks at the block's seal and the tail behind it, seals the block, puts it into a
+// hat of eight and what it draws from there on top of the magazine. A malloc takes that,
+// if its seal is whole. When nothing is on top of the hat the pool deals eight blocks,
+// drawn from a word of its bitmap (pool.Header.Deal). Blocks above 1 KiB have no hat:
+// each comes from the pool. [Options.WipeOnFree] goes the same way (Shard.FreeWipe). The
+// last units of a hardened arena are inaccessible.
 //
 // # Memory going back
 //

@@ -50,15 +50,20 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 				}
 				h = h.Outer()
 			}
-			if s.FreesHard() && s.FreeHard(h, p) || s.Wipes() && s.FreeWipe(h, p) {
-				shard.Exit(s, token)
-				return nil
-			}
 			if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
 				return freeError("UnsafeFree", uintptr(p), v)
 			}
 			return nil
 		}
+	} else if s, _ = a.view.TakeHard(token); s != nil && a.view.IsMine(p) {
+		if h := a.view.HeaderOf(p); s.FreeHard(h, p) || s.FreeWipe(h, p) {
+			shard.Exit(s, token)
+			return nil
+		}
+		if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
+			return freeError("UnsafeFree", uintptr(p), v)
+		}
+		return nil
 	}
 	shard.Exit(s, token)
 	return a.freeSlow("UnsafeFree", nil, p)

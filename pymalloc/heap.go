@@ -19,7 +19,9 @@ import (
 // not allocate: that returns [ErrReleased]. So does a heap of an allocator that
 // was closed, whose blocks are gone.
 type Heap struct {
-	h    *shard.Heap
+	h    *shard.Heap // nil if there was no memory for it
+	fast *shard.Heap // h, if it is not IsHard
+	hard *shard.Heap // h, if it is
 	a    *Allocator
 	done runtime.Cleanup
 }
@@ -35,6 +37,11 @@ func (a *Allocator) AcquireHeap() *Heap {
 		hp, err := t.NewHeap()
 		if err == nil {
 			h := &Heap{h: hp, a: a}
+			if hp.IsHard() {
+				h.hard = hp
+			} else {
+				h.fast = hp
+			}
 			h.done = runtime.AddCleanup(h, (*shard.Heap).Release, hp)
 			return h
 		}
@@ -59,7 +66,7 @@ func (h *Heap) Release() {
 //
 //go:noinline
 func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
-	if hp := h.h; uint(size)-1 < sizeclass.Max && hp != nil {
+	if hp := h.fast; uint(size)-1 < sizeclass.Max && hp != nil {
 		c := sizeclass.Of(size)
 		s := hp.Begin()
 		if s != nil {
@@ -84,13 +91,16 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 				runtime.KeepAlive(h)
 				return p, nil
 			}
-			if p := s.TakeHard(size); p != nil {
-				pool.Unseal(p)
-				hp.End()
-				runtime.KeepAlive(h)
-				return p, nil
+		}
+		hp.End()
+	}
+	if hp := h.hard; hp != nil && size > 0 {
+		if s := hp.Begin(); s != nil {
+			p := s.TakeHard(size)
+			if p == nil {
+				p, _ = s.DealHard(size)
 			}
-			if p, _ := s.DealHard(size); p != nil {
+			if p != nil {
 				pool.Unseal(p)
 				hp.End()
 				runtime.KeepAlive(h)
@@ -108,7 +118,7 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 //
 //go:noinline
 func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
-	if hp := h.h; uint(size)-1 < sizeclass.Max && hp != nil {
+	if hp := h.fast; uint(size)-1 < sizeclass.Max && hp != nil {
 		c := sizeclass.Of(size)
 		s := hp.Begin()
 		if s != nil {
@@ -118,10 +128,26 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 				p = s.TakeHot()
 			} else if m := s.Magazine(c); !m.IsEmpty() {
 				p = m.Pop()
-			} else if p, clean = s.Used(c).PopZero(); p == nil {
-				if p = s.TakeHard(size); p == nil {
-					p, clean = s.DealHard(size)
+			} else {
+				p, clean = s.Used(c).PopZero()
+			}
+			if p != nil {
+				pool.Unseal(p)
+				hp.End()
+				runtime.KeepAlive(h)
+				if !clean {
+					zero(p, size)
 				}
+				return p, nil
+			}
+		}
+		hp.End()
+	}
+	if hp := h.hard; hp != nil && size > 0 {
+		if s := hp.Begin(); s != nil {
+			p, clean := s.TakeHard(size), false
+			if p == nil {
+				p, clean = s.DealHard(size)
 			}
 			if p != nil {
 				pool.Unseal(p)
@@ -167,7 +193,7 @@ func (h *Heap) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error)
 //
 //go:noinline
 func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
-	if hp := h.h; hp != nil {
+	if hp := h.fast; hp != nil {
 		s := hp.Begin()
 		if s != nil {
 			if s.WasLast(p) {
@@ -203,11 +229,16 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 					}
 					b = b.Outer()
 				}
-				if s.FreesHard() && s.FreeHard(b, p) || s.Wipes() && s.FreeWipe(b, p) {
-					hp.End()
-					runtime.KeepAlive(h)
-					return nil
-				}
+			}
+		}
+		hp.End()
+	}
+	if hp := h.hard; hp != nil {
+		if s := hp.Begin(); s != nil && hp.IsMine(p) {
+			if b := hp.HeaderOf(p); s.FreeHard(b, p) || s.FreeWipe(b, p) {
+				hp.End()
+				runtime.KeepAlive(h)
+				return nil
 			}
 		}
 		hp.End()

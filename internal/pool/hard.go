@@ -5,9 +5,6 @@ import (
 	"unsafe"
 )
 
-// hardWord is the offset from free, in bytes, of the word that is always zero.
-const hardWord = int32(unsafe.Offsetof(Header{}.zero)) - int32(unsafe.Offsetof(Header{}.free))
-
 // TailBytes is what a hardened block has behind its usable bytes: a word that
 // tells whether something was written beyond them.
 const TailBytes = 8
@@ -42,7 +39,7 @@ func (h *Header) Overrun(p unsafe.Pointer) bool {
 }
 
 // Harden makes the pool, placed and not formatted yet, a hardened one.
-func (h *Header) Harden() { h.cur, h.hard = hardWord, true }
+func (h *Header) Harden() { h.hard = true }
 
 // IsHard reports whether the pool is hardened.
 func (h *Header) IsHard() bool { return h.hard }

@@ -93,8 +93,7 @@
 // which the pool draws them at random (Deal). All its free blocks are sealed, also those
 // that the owner has freed, so that a write to one shows when it is handed out next. The
 // last eight bytes of its blocks are the tail, which shows a write beyond the end when
-// the block is freed. Its current word is one that is always zero, so that Pop, the fast
-// path of the others, finds nothing there and pays nothing for it.
+// the block is freed.
 package pool
 
 import (
@@ -142,10 +141,10 @@ type Header struct {
 	clean   bool   // blocks from carved on are zero; the owner's
 	number  uint32 // of the pool, in the process
 	units   uint32
-	first   uint32  // of an Inner unit: units back to the first
-	pick    uint8   // the word of a hardened pool that blocks come from; the owner's
-	hard    bool    // hardened
-	zero    uint64  // always 0: the current word of hardened pools
+	first   uint32 // of an Inner unit: units back to the first
+	pick    uint8  // the word of a hardened pool that blocks come from; the owner's
+	hard    bool   // hardened
+	_       uint64
 	usable  uintptr // bytes of a large run's block; 0 in an arena's header
 	_       [8 - unsafe.Sizeof(uintptr(0))]byte
 
@@ -237,12 +236,6 @@ func (w Word) withRemote(head, n uint32) Word {
 // OwnerWord is what the word of a quiet pool of the given shard is but for its
 // post, see IsQuiet.
 func OwnerWord(shard uint32) uint64 { return uint64(makeWord(shard, 0)) << postBits }
-
-// Words that are no pool's: a shard that goes by one finds no pool quiet.
-const (
-	HardWord = 1 // of a hardened shard
-	WipeWord = 3 // of one that clears blocks that are freed
-)
 
 // IsQuiet reports whether the shard with that owner word owns the pool, and no
 // block of it is on the remote list or the chain. For its own shard's user the
@@ -453,7 +446,7 @@ func (h *Header) empty() {
 		n := h.blocks - min(h.blocks, i*64)
 		store64(&h.free[i], ^uint64(0)>>(64-min(n, 64)))
 	}
-	h.setCurrent(0)
+	h.SetCurrent(0)
 	h.chain = 0
 	store(&h.carved, 0)
 	store(&h.chainLen, 0)
@@ -573,7 +566,7 @@ func (h *Header) Refill(hot uintptr) (ok bool, broken unsafe.Pointer) {
 	}
 	for i := uint32(0); i < h.blocks; i += 64 {
 		if *h.bits(i) != 0 {
-			h.setCurrent(i)
+			h.SetCurrent(i)
 			return true, broken
 		}
 	}
@@ -730,15 +723,7 @@ func (h *Header) Take(owner uint32) {
 
 // SetCurrent makes malloc take from the bitmap's word that block i is in. Owner
 // only.
-func (h *Header) SetCurrent(i uint32) { h.setCurrent(i) }
-
-// setCurrent makes the current word the one with block i's bit. That of a
-// hardened pool stays.
-func (h *Header) setCurrent(i uint32) {
-	if !h.IsHard() {
-		h.cur = int32(i / 64 * 8)
-	}
-}
+func (h *Header) SetCurrent(i uint32) { h.cur = int32(i / 64 * 8) }
 
 // SetListed notes whether the pool is in its owner's used list. Owner only.
 func (h *Header) SetListed(listed bool) { h.listed = listed }

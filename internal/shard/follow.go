@@ -143,7 +143,7 @@ func (t *Table) followOrDetach(mine *Shard, found stray) {
 		return
 	}
 	var a, b *Slot
-	for i := range int(t.view.n.Load()) {
+	for i := range int(t.slotCount().Load()) {
 		switch slot := t.view.slot(i); slot.Load() {
 		case mine:
 			a = slot

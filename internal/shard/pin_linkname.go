@@ -12,9 +12,15 @@ import (
 func Enter() int { return grace.Enter() }
 
 // Take returns the shard of the P that the goroutine is pinned to, nil if it has
-// none yet. It always succeeds here.
-func (v *View) Take(token int) (s *Shard, ok bool) {
-	if uint32(token) < v.n.Load() {
+// none yet, or is TakeHard's to return. It always succeeds here.
+func (v *View) Take(token int) (s *Shard, ok bool) { return v.take(token, v.n.Load()) }
+
+// TakeHard is Take for allocators that the fast path is not for, see hard.go.
+func (v *View) TakeHard(token int) (s *Shard, ok bool) { return v.take(token, v.hard.Load()) }
+
+// take returns the shard of the P if it is one of n.
+func (v *View) take(token int, n uint32) (s *Shard, ok bool) {
+	if uint32(token) < n {
 		slot := v.slot(token)
 		slot.begin()
 		if s = slot.Load(); s != nil {

@@ -13,10 +13,15 @@ import (
 func Enter() int { return grace.Enter() }
 
 // Take returns a shard that nobody else uses, near the slot that the goroutine's
-// stack hashes to, or nil if that slot is empty. ok is false if all shards are
-// taken.
-func (v *View) Take(token int) (s *Shard, ok bool) {
-	n := int(v.n.Load())
+// stack hashes to, or nil if that slot is empty, or the shard is TakeHard's to return.
+// ok is false if all shards are taken.
+func (v *View) Take(token int) (s *Shard, ok bool) { return v.take(token, int(v.n.Load())) }
+
+// TakeHard is Take for allocators that the fast path is not for, see hard.go.
+func (v *View) TakeHard(token int) (s *Shard, ok bool) { return v.take(token, int(v.hard.Load())) }
+
+// take is Take among the first n slots.
+func (v *View) take(token, n int) (s *Shard, ok bool) {
 	if n == 0 {
 		return nil, true
 	}

@@ -30,23 +30,18 @@
 //	FreeRemote  the pool's remote list, and the notice of a full pool to its
 //	            owner's inbox; an abandoned pool is adopted
 //
-// A hardened shard has magazines of its own kind (pool.Shuffled), and nothing that the
-// fast path would find: see TakeHard and FreeHard.
+// A hardened shard has magazines of its own kind (pool.Shuffled), and a path of its own:
+// see TakeHard and FreeHard.
 //
 // # What hardening costs
 //
 // Of a malloc and a free together, beside those of a shard that is not hardened, it is
-// some 100 instructions, as counted by eye in the assembly: the two calls, 20; what the
-// fast path has looked for in vain before, 25; a seal written, and looked at twice, 20; a
-// tail written and looked at, 11; the random number, and the block in the hat that is
-// moved, 20. What the pool deals, rather than to give its lowest block, is 35 more, for
-// each block that was not freed lately. A pair takes some 8 ns more for it all, and no
+// some 80 instructions, as counted by eye in the assembly: the two calls, 20; a seal
+// written, and looked at twice, 20; a tail written and looked at, 11; the random number,
+// and the block in the hat that is moved, 20. What the pool deals, rather than to give its
+// lowest block, is 35 more, for each block that was not freed lately. A pair takes some 8 ns more for it all, and no
 // part stands out: without the look at the seal in free, without that at the tail, or
 // without the hat it took half a nanosecond less at most, which is within the noise.
-//
-// Two more were tried. To look for the shard of a hardened allocator in another View, so
-// that it need not pass the fast path, costs the others an instruction there. Nor did it
-// save time to let a hardened malloc turn off before the fast path.
 package shard
 
 import (
@@ -97,7 +92,7 @@ type private struct {
 	hot       hot
 	magazines [sizeclass.Count]pool.Magazine // free blocks at hand
 
-	word    uint64 // pool.OwnerWord of id, or one that is no pool's if every free has more to do
+	word    uint64 // pool.OwnerWord of id
 	id      uint32 // owner id of its pools
 	events  uint32 // slow steps so far, so that the janitor sees who is idle
 	nowned  uint32
@@ -236,111 +231,6 @@ func (s *Shard) take(c uint8, few bool) (p unsafe.Pointer, zero bool, broken uns
 		return nil, false, p // it counts as live for ever
 	}
 	return p, zero, nil
-}
-
-// TakeHard takes a block for size bytes, above 0 and up to the largest class, of a
-// hardened allocator, if there is one at hand that was freed by its owner; else it returns
-// nil. It calls nothing, for the time that takes.
-//
-//go:nosplit
-func (s *Shard) TakeHard(size int) unsafe.Pointer {
-	if uint(size) > sizeclass.Max-pool.TailBytes {
-		return nil
-	}
-	// The class is looked up: a branch would be mispredicted where sizes are at random.
-	m := s.Shuffled(sizeclass.Of(size + pool.TailBytes))
-	if !m.HasChoice() {
-		return nil
-	}
-	p := m.Top()
-	if p != nil {
-		m.Pop(p)
-	}
-	return p
-}
-
-// DealHard is TakeHard with what the first pool deals; nil if there is none, or one that was
-// written to, for the slow path to report.
-//
-//go:nosplit
-func (s *Shard) DealHard(size int) (p unsafe.Pointer, zero bool) {
-	if !s.hard || uint(size) > sizeclass.Max-pool.TailBytes {
-		return nil, false
-	}
-	c := sizeclass.Of(size + pool.TailBytes)
-	m := s.Shuffled(c)
-	if !m.HasChoice() {
-		if h := s.Used(c); h.IsHard() {
-			h.Deal(m, &s.random)
-		}
-		if !m.HasChoice() {
-			return nil, false
-		}
-	}
-	p, whole, zero := m.Examine()
-	if !whole {
-		return nil, false
-	}
-	m.Pop(p)
-	return p, zero
-}
-
-// FreesHard reports whether FreeHard is this shard's.
-func (s *Shard) FreesHard() bool { return s.word == pool.HardWord }
-
-// FreeHard frees the block at p, an address in the pool, if the shard owns the pool, it
-// is quiet, and the push does not trip: else it does nothing, and reports false. It calls
-// nothing, for the time that takes.
-//
-//go:nosplit
-func (s *Shard) FreeHard(h *pool.Header, p unsafe.Pointer) bool {
-	i := h.Index(p)
-	if !h.IsQuiet(pool.OwnerWord(s.id)) || !h.IsInUse(i) {
-		return false
-	}
-	m := s.Shuffled(h.Class())
-	seal, freed := pool.SealOf(p)
-	if freed || m.IsOverrun(p) {
-		return false
-	}
-	if m.HasRoom() {
-		m.Put(p, h.SetBit(i, p), s.random.Next())
-	} else {
-		if h.Live()-1 == h.Trip() {
-			return false
-		}
-		h.Push(i)
-	}
-	*(*uint64)(p) = seal
-	return true
-}
-
-// Wipes reports whether FreeWipe is this shard's.
-func (s *Shard) Wipes() bool { return s.word == pool.WipeWord }
-
-// FreeWipe is FreeHard where blocks that are freed are cleared.
-//
-//go:nosplit
-func (s *Shard) FreeWipe(h *pool.Header, p unsafe.Pointer) bool {
-	i := h.Index(p)
-	if !h.IsQuiet(pool.OwnerWord(s.id)) || !h.IsInUse(i) || h.IsFreed(p) || h.Overrun(p) {
-		return false
-	}
-	m := s.Shuffled(h.Class())
-	room := m.HasRoom() // never unless hardened
-	if !room && h.Live()-1 == h.Trip() {
-		return false
-	}
-	h.Wipe(p)
-	if h.IsHard() {
-		pool.Seal(p)
-	}
-	if room {
-		m.Put(p, h.SetBit(i, p), s.random.Next())
-	} else {
-		h.Push(i)
-	}
-	return true
 }
 
 // OwnsQuiet reports whether the pool is the shard's, and quiet: see

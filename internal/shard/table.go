@@ -23,12 +23,29 @@ import (
 // when the allocator opens and closes. The zero View has no slots, so that the
 // fast path of an allocator that was never used, or was closed, finds no shard.
 type View struct {
-	n       atomic.Uint32  // slots; published last, cleared first
+	n       atomic.Uint32  // slots that Take sees; published last, cleared first
 	entry   addrmap.Entry  // of the allocator's arenas
 	slots   unsafe.Pointer // of the shards, by P
 	mask    uintptr        // arena bytes - 1
 	unitLog uint8
+	hard    atomic.Uint32 // n, where it is that of TakeHard
 	table   *Table
+}
+
+// slotCount returns what counts the slots of the allocator: n or hard.
+func (t *Table) slotCount() *atomic.Uint32 {
+	if t.conf.isHard() {
+		return &t.view.hard
+	}
+	return &t.view.n
+}
+
+// take takes the shard of the P, or another.
+func (t *Table) take(token int) (s *Shard, ok bool) {
+	if t.conf.isHard() {
+		return t.view.TakeHard(token)
+	}
+	return t.view.Take(token)
 }
 
 // Table returns the table of the life that the view was opened for. Only for
@@ -159,7 +176,7 @@ func Open(conf Config, v *View) (*Table, error) {
 	v.mask = uintptr(conf.Geometry.Bytes) - 1
 	v.unitLog = uint8(conf.Geometry.UnitLog)
 	v.table = t
-	v.n.Store(uint32(slotsInUse(t.slots.Len())))
+	t.slotCount().Store(uint32(slotsInUse(t.slots.Len())))
 	return t, nil
 }
 
@@ -177,15 +194,8 @@ var shards struct {
 func (t *Table) newShard() (*Shard, error) {
 	s, err := spareShard()
 	if err == nil {
-		s.word = pool.OwnerWord(s.id)
-		hard := t.conf.Geometry.Hardened()
-		switch {
-		case t.conf.Wipe:
-			s.word = pool.WipeWord
-		case hard:
-			s.word = pool.HardWord
-		}
-		if hard != s.hard {
+		s.wipe = t.conf.Wipe
+		if hard := t.conf.Geometry.Hardened(); hard != s.hard {
 			s.stock(hard)
 		}
 	}
@@ -222,7 +232,7 @@ func spareShard() (*Shard, error) {
 	}
 	id := uint32(n) + pool.FirstShard
 	s := shardOf(id)
-	s.id = id
+	s.id, s.word = id, pool.OwnerWord(id)
 	s.reset()
 	shards.next++
 	return s, nil
@@ -276,7 +286,7 @@ func (t *Table) enter(hp *Heap) (s *Shard, token int, err error) {
 			grace.Exit(token)
 			return nil, 0, arena.ErrClosed
 		}
-		s, taken := t.view.Take(token)
+		s, taken := t.take(token)
 		if taken {
 			return s, token, nil
 		}
@@ -318,14 +328,15 @@ func (t *Table) install(hp *Heap, token int) error {
 		}
 		return t.fillSlot(&hp.shard, nil)
 	}
-	i := slotIndex(token, int(t.view.n.Load()))
+	count := t.slotCount()
+	i := slotIndex(token, int(count.Load()))
 	if i >= t.slots.Len() {
 		if err := t.slots.Grow(i + 1); err != nil {
 			return err
 		}
 	}
-	if n := uint32(slotsInUse(t.slots.Len())); n > t.view.n.Load() {
-		t.view.n.Store(n)
+	if n := uint32(slotsInUse(t.slots.Len())); n > count.Load() {
+		count.Store(n)
 	}
 	slot := t.view.slot(i)
 	return t.fillSlot(&slot.Pointer, slot)

@@ -132,7 +132,7 @@ func (t *Table) eachShard(f func(*Shard)) {
 	if t.closed.Load() {
 		return // the view is that of another life, or of none
 	}
-	for i := range int(t.view.n.Load()) {
+	for i := range int(t.slotCount().Load()) {
 		if s := t.view.slot(i).Load(); s != nil {
 			f(s)
 		}
@@ -153,7 +153,7 @@ func (v *visit) swapOut(want func(*Shard) bool) {
 	t := v.t
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i := range int(t.view.n.Load()) {
+	for i := range int(t.slotCount().Load()) {
 		slot := t.view.slot(i)
 		if s := slot.Load(); s != nil && want(s) {
 			slot.Store(nil) // only filled under mu
@@ -384,7 +384,7 @@ func (t *Table) Close() error {
 		return nil
 	}
 	t.mu.Lock()
-	n := t.view.n.Swap(0)
+	n := t.slotCount().Swap(0)
 	heaps := t.heaps
 	t.heaps = nil
 	out := t.detached
@@ -414,7 +414,7 @@ func (t *Table) Close() error {
 	}
 	for _, s := range out {
 		acquired(unsafe.Pointer(s))
-		s.private, s.inbox = private{id: s.id}, tagstack.Stack{}
+		s.private, s.inbox = private{id: s.id, word: s.word}, tagstack.Stack{}
 		s.reset()
 		keepShard(s)
 	}

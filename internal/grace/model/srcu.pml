@@ -69,7 +69,7 @@ inline Enter() {
 #define CompareAndSwapBusy(s) atomic { taken = !busy[s]; busy[s] = true }
 #endif
 
-inline Take() {
+inline take() {
 	s = slot;
 	if
 	:: s != 0 -> CompareAndSwapBusy(s)
@@ -83,7 +83,7 @@ active [2] proctype Reader() {
 
 	do
 	:: Enter();
-		Take();
+		take();
 		if
 		:: taken ->
 			use(s);
