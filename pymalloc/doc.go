@@ -116,9 +116,10 @@
 //
 // So an arena is given back in this order: its map entry is cleared, a grace
 // period passes, then it is unmapped (round.unmap). The same order takes a
-// shard away from its P: the slot is emptied, a grace period passes, or a barrier and the
-// section under way, then it is drained (Table.drain). While pinned nothing blocks, calls the system, or checks
-// the stack; TestPinnedCode reads the compiler's output for that.
+// shard away from its P: the slot is emptied, a grace period passes, or a barrier and
+// the section under way, then it is drained (Table.drain). While pinned nothing blocks,
+// calls the system, or checks the stack; TestPinnedCode reads the compiler's output for
+// that.
 //
 // # Shards that follow
 //
