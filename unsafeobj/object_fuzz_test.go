@@ -425,7 +425,7 @@ func (w *world) step(op, a, b byte, n int64) {
 
 // finish lets go of all, until nothing is left.
 func (w *world) finish() {
-	for range 3 { // finalisers keep some, once
+	for range len(w.nodes) + 1 { // finalisers keep some, each once, and those others
 		for _, x := range slices.Clone(w.all) {
 			for x.handles > 0 {
 				w.release(x)
