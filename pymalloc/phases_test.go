@@ -298,8 +298,7 @@ func TestFreeOnTheChain(t *testing.T) {
 // Huge mappings keep their addresses where that is asked for, whole or in parts.
 func TestKeptHuge(t *testing.T) {
 	const size = 3 << 20
-	before := new(Allocator).Stats().KeptAddressBytes
-	kept := func() uint64 { return new(Allocator).Stats().KeptAddressBytes - before }
+	kept := func() uint64 { return new(Allocator).Stats().KeptAddressBytes }
 	use := func(o Options, size int) (p unsafe.Pointer) {
 		a := newAllocator(t, o)
 		p = mustMalloc(t, a, size)
@@ -347,4 +346,27 @@ func TestKeptHugeShrinks(t *testing.T) {
 		t.Errorf("it has %d, want 42", *(*int)(q))
 	}
 	mustFree(t, a, q)
+}
+
+// Nor does one of an allocator that keeps none, if its addresses were kept by another.
+func TestKeptHugeShrinksElsewhere(t *testing.T) {
+	give := func(o Options, sizes ...int) uint64 {
+		a := newAllocator(t, o)
+		p := mustMalloc(t, a, sizes[0])
+		for _, size := range sizes[1:] {
+			var err error
+			if p, err = a.UnsafeRealloc(p, size); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustFree(t, a, p)
+		if err := a.Trim(); err != nil {
+			t.Fatal(err)
+		}
+		return a.Stats().KeptAddressBytes
+	}
+	kept := give(Options{KeepAddresses: KeepAlways}, 64<<20) // larger than what other tests have left
+	if n := give(Options{KeepAddresses: KeepNever}, 63<<20, 2<<20); n < kept {
+		t.Errorf("%d bytes of addresses are kept, before %d", n, kept)
+	}
 }

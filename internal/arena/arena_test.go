@@ -407,3 +407,124 @@ func TestNumbersAreReused(t *testing.T) {
 		}
 	}
 }
+
+// What is kept is handed out again, in parts of all sizes, and becomes one again when
+// the parts are given back: programs that ask for other sizes each time use no more
+// addresses.
+func TestKeptRangesAreReused(t *testing.T) {
+	const most = 32 << 20
+	p, err := MapRange(most, addrmap.StepBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := UnmapRange(p, most, true); err != nil {
+		t.Fatal(err)
+	}
+	kept := KeptBytes()
+	r := rand.New(rand.NewPCG(6, 7))
+	pages := func(max int) int { return (1 + r.IntN(max/osmem.PageSize())) * osmem.PageSize() }
+	for range 200 {
+		var parts []mapping
+		for left := most; left > most/2; { // so that there is room, with the alignment
+			size := pages(min(left, most/8))
+			p, err := MapRange(size, addrmap.StepBytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts = append(parts, mapping{p, size})
+			left -= size + addrmap.StepBytes
+		}
+		r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+		for _, part := range parts {
+			if err := UnmapRange(part.p, part.size, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := KeptBytes(); n != kept {
+			t.Fatalf("%d bytes of addresses are kept, %d before", n, kept)
+		}
+	}
+}
+
+// TestKeptModel takes and gives parts of four mappings that adjoin, and compares each
+// with a model that has a byte for each page.
+func TestKeptModel(t *testing.T) {
+	const mappings, each, page = 4, 64, 4096
+	const inUse, kept = 0, 1
+	var model [mappings * each]byte
+	base, err := osmem.Reserve(len(model) * page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := addressList{part: map[unsafe.Pointer]unsafe.Pointer{}}
+	set := func(p unsafe.Pointer, size int, to byte) {
+		first := (int(uintptr(p)) - int(uintptr(base))) / page
+		for i := first; i < first+size/page; i++ {
+			if model[i] == to {
+				t.Fatalf("page %d is %d already", i, to)
+			}
+			model[i] = to
+		}
+	}
+	give := func(p unsafe.Pointer, size int) {
+		set(p, size, kept)
+		l.keepHuge(p, size)
+	}
+	// shortest returns the pages of the shortest row of one mapping's that has room.
+	shortest := func(size, align int) (best int) {
+		for i := 0; i < len(model); {
+			row := 0
+			for i+row < len(model) && model[i+row] == kept && (row == 0 || (i+row)%each != 0) {
+				row++
+			}
+			at := uintptr(base) + uintptr(i*page)
+			lead := int(-at & uintptr(align-1))
+			if row*page >= lead+size && (best == 0 || row < best) {
+				best = row
+			}
+			i += max(row, 1)
+		}
+		return best
+	}
+	for _, i := range []int{2, 0, 3, 1} {
+		give(unsafe.Add(base, i*each*page), each*page)
+	}
+	r := rand.New(rand.NewPCG(8, 9))
+	var live []mapping
+	for step := range 20_000 {
+		if r.IntN(2) == 0 && len(live) > 0 {
+			i := r.IntN(len(live))
+			give(live[i].p, live[i].size)
+			live[i] = live[len(live)-1]
+			live = live[:len(live)-1]
+			continue
+		}
+		size, align := (1+r.IntN(each/(1+r.IntN(each))))*page, page<<r.IntN(4)
+		room := shortest(size, align)
+		before := slices.Clone(l.huge)
+		p := l.takeHuge(size, align)
+		if (p != nil) != (room > 0) {
+			t.Fatalf("step %d: %d bytes at %p, the shortest row with room is of %d pages", step, size, p, room)
+		}
+		if p == nil {
+			continue
+		}
+		from := slices.IndexFunc(before, func(s span) bool {
+			return uintptr(s.p) <= uintptr(p) && uintptr(p) < uintptr(s.end())
+		})
+		if uintptr(p)&uintptr(align-1) != 0 || before[from].size != room*page {
+			t.Fatalf("step %d: %d bytes at a multiple of %d at %p, of a row of %d bytes, want one of %d pages", step, size, align, p, before[from].size, room)
+		}
+		set(p, size, inUse)
+		live = append(live, mapping{p, size})
+	}
+	for _, m := range live {
+		give(m.p, m.size)
+	}
+	if len(l.huge) != mappings || l.size.Load() != uint64(len(model)*page) || len(l.part) != 0 {
+		t.Errorf("%d spans of %d bytes are kept, want the %d mappings of %d; %d are in use", len(l.huge), l.size.Load(), mappings, len(model)*page, len(l.part))
+	}
+	if err := osmem.Release(base, len(model)*page); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,7 +1,9 @@
 package arena
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -99,13 +101,30 @@ func TableBytes() uint64 {
 // would crash the collector.
 type addressList struct {
 	mu   sync.Mutex
-	kept map[uint][]unsafe.Pointer // of arenas, by log2 of the size
-	huge []mapping                 // of huge mappings
-	part map[unsafe.Pointer]bool   // huge mappings in use that are parts of what was kept
+	kept map[uint][]unsafe.Pointer         // of arenas, by log2 of the size
+	huge []span                            // of huge mappings, by address
+	part map[unsafe.Pointer]unsafe.Pointer // of those in use that were kept: where their mappings begin
 	size atomic.Uint64
 }
 
-var addresses = addressList{kept: map[uint][]unsafe.Pointer{}, part: map[unsafe.Pointer]bool{}}
+// span is a range of kept addresses. Two that adjoin become one if they are parts of
+// one mapping: no system has to treat parts of two as one.
+type span struct {
+	p    unsafe.Pointer
+	size int
+	of   unsafe.Pointer // where the mapping begins
+}
+
+func (s span) end() unsafe.Pointer { return unsafe.Add(s.p, s.size) }
+
+// fit returns how far into the span size bytes at a multiple of align begin, and
+// whether there is room for them.
+func (s span) fit(size, align int) (head int, ok bool) {
+	head = int(-uintptr(s.p) & uintptr(align-1))
+	return head, size <= s.size-head
+}
+
+var addresses = addressList{kept: map[uint][]unsafe.Pointer{}, part: map[unsafe.Pointer]unsafe.Pointer{}}
 
 // KeptBytes returns the address space that is kept inaccessible for later
 // arenas. It takes no memory.
@@ -167,10 +186,7 @@ func MapRange(size, align int) (unsafe.Pointer, error) {
 // addresses for later ranges; so does what was kept once, for not every system
 // releases a part of a range.
 func UnmapRange(p unsafe.Pointer, size int, keep bool) error {
-	addresses.mu.Lock()
-	keep = keep || osmem.OnGoHeap || addresses.part[p]
-	addresses.mu.Unlock()
-	if !keep {
+	if !keep && !osmem.OnGoHeap && !WasKept(p) {
 		return osmem.Release(p, size)
 	}
 	if err := osmem.Decommit(p, size); err != nil {
@@ -180,36 +196,66 @@ func UnmapRange(p unsafe.Pointer, size int, keep bool) error {
 	return nil
 }
 
+// WasKept reports whether the range that MapRange returned has addresses that were
+// kept before.
+func WasKept(p unsafe.Pointer) bool {
+	addresses.mu.Lock()
+	defer addresses.mu.Unlock()
+	_, was := addresses.part[p]
+	return was
+}
+
+// keepHuge keeps the addresses of a range, with those beside it of the same mapping.
 func (l *addressList) keepHuge(p unsafe.Pointer, size int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.part, p)
-	l.huge = append(l.huge, mapping{p, size})
+	s := span{p, size, p}
+	if of, ok := l.part[p]; ok {
+		s.of = of
+		delete(l.part, p)
+	}
+	from, _ := slices.BinarySearchFunc(l.huge, s, func(a, b span) int { return cmp.Compare(uintptr(a.p), uintptr(b.p)) })
+	to := from
+	if to < len(l.huge) && l.huge[to].p == s.end() && l.huge[to].of == s.of {
+		s.size += l.huge[to].size
+		to++
+	}
+	if from > 0 && l.huge[from-1].end() == s.p && l.huge[from-1].of == s.of {
+		from--
+		s.p = l.huge[from].p
+		s.size += l.huge[from].size
+	}
+	l.huge = slices.Replace(l.huge, from, to, s)
 	l.size.Add(uint64(size))
 }
 
-// takeHuge returns the beginning of the smallest kept range that has size bytes
-// at a multiple of align, or nil. The rest of it stays kept.
+// takeHuge returns size bytes at a multiple of align of the smallest span that has
+// room, or nil. The rest of it stays kept.
 func (l *addressList) takeHuge(size, align int) unsafe.Pointer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	best := -1
-	for i, m := range l.huge {
-		if m.size >= size && uintptr(m.p)&uintptr(align-1) == 0 && (best < 0 || m.size < l.huge[best].size) {
+	for i, s := range l.huge {
+		if _, ok := s.fit(size, align); ok && (best < 0 || s.size < l.huge[best].size) {
 			best = i
 		}
 	}
 	if best < 0 {
 		return nil
 	}
-	m := &l.huge[best]
-	p := m.p
-	if m.p, m.size = unsafe.Add(p, size), m.size-size; m.size == 0 {
-		l.huge[best] = l.huge[len(l.huge)-1]
-		l.huge = l.huge[:len(l.huge)-1]
+	s := l.huge[best]
+	head, _ := s.fit(size, align)
+	p := unsafe.Add(s.p, head)
+	var rest []span
+	if head > 0 {
+		rest = append(rest, span{s.p, head, s.of})
 	}
+	if tail := s.size - head - size; tail > 0 {
+		rest = append(rest, span{unsafe.Add(p, size), tail, s.of})
+	}
+	l.huge = slices.Replace(l.huge, best, best+1, rest...)
 	l.size.Add(-uint64(size))
-	l.part[p] = true
+	l.part[p] = s.of
 	return p
 }
 

@@ -321,7 +321,7 @@ func (s *Set) Grow(p unsafe.Pointer, size int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, ok := s.live[p]
-	if !ok || s.closed || s.guard > 0 || s.conf.Keep && size < old {
+	if !ok || s.closed || s.guard > 0 || size < old && (s.conf.Keep || arena.WasKept(p)) {
 		return false
 	}
 	if size > old && s.budget.Take(uint64(size-old)) != nil {
