@@ -125,6 +125,35 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// What the system refuses was never mapped, however much it was.
+func TestHighWaterOfRefused(t *testing.T) {
+	a := newAllocator(t, Options{})
+	p := mustMalloc(t, a, 3<<20)
+	want := a.Stats().HighWaterBytes
+	restore := osmem.SetFault(func(op osmem.Op, _ int) error {
+		if op == osmem.OpMap || op == osmem.OpCommit || op == osmem.OpRemap {
+			return osmem.ErrNoMemory
+		}
+		return nil
+	})
+	for _, size := range []int{64, 100_000, 8 << 20, 1 << 30} {
+		if _, err := a.UnsafeMalloc(size); !errors.Is(err, osmem.ErrNoMemory) {
+			t.Errorf("%d bytes: %v, want the system's refusal", size, err)
+		}
+		if size > 3<<20 {
+			if _, err := a.UnsafeRealloc(p, size); !errors.Is(err, osmem.ErrNoMemory) {
+				t.Errorf("to %d bytes: %v, want the system's refusal", size, err)
+			}
+		}
+	}
+	restore()
+	if s := a.Stats(); s.HighWaterBytes != want || s.MappedBytes != want {
+		t.Errorf("%d bytes are mapped, %d were at most, want %d", s.MappedBytes, s.HighWaterBytes, want)
+	}
+	mustFree(t, a, p)
+	requireEmpty(t, a)
+}
+
 // What the system refuses to take back is counted, and given back later.
 func TestUnmapRefused(t *testing.T) {
 	a := newAllocator(t, Options{RetainBytes: -1, KeepAddresses: KeepNever})

@@ -140,29 +140,39 @@ type Counts struct {
 // Budget counts the bytes that an allocator has mapped, against its limit.
 type Budget struct {
 	Limit  uint64 // 0: none
-	mapped atomic.Uint64
-	High   atomic.Uint64
+	taken  atomic.Uint64
+	mapped atomic.Uint64 // of those taken: the rest the system is being asked for
+	High   atomic.Uint64 // the most that were mapped
 }
 
-// Take reserves n bytes of the budget.
-func (b *Budget) Take(n uint64) error {
+// Take takes n bytes of the budget, and gives them back if get fails, which maps them.
+func (b *Budget) Take(n uint64, get func() error) error {
 	for {
-		old := b.mapped.Load()
+		old := b.taken.Load()
 		if b.Limit != 0 && old+n > b.Limit {
 			return ErrLimit
 		}
-		if b.mapped.CompareAndSwap(old, old+n) {
-			for high := b.High.Load(); old+n > high && !b.High.CompareAndSwap(high, old+n); high = b.High.Load() {
-			}
-			return nil
+		if b.taken.CompareAndSwap(old, old+n) {
+			break
 		}
 	}
+	if err := get(); err != nil {
+		b.taken.Add(-n)
+		return err
+	}
+	now := b.mapped.Add(n)
+	for high := b.High.Load(); now > high && !b.High.CompareAndSwap(high, now); high = b.High.Load() {
+	}
+	return nil
 }
 
-// Give returns n bytes.
-func (b *Budget) Give(n uint64) { b.mapped.Add(-n) }
+// Give returns n bytes, which are not mapped any more.
+func (b *Budget) Give(n uint64) {
+	b.mapped.Add(-n)
+	b.taken.Add(-n)
+}
 
-// Mapped returns the bytes taken.
+// Mapped returns the bytes that are mapped.
 func (b *Budget) Mapped() uint64 { return b.mapped.Load() }
 
 // NewSet returns an empty set. id is the allocator's, for the arena map.
@@ -381,20 +391,18 @@ func (s *Set) obtain() (r Retired, err error) {
 		r, s.refused = s.refused[n-1], s.refused[:n-1]
 		return r, nil
 	}
-	if err := s.limit.Take(uint64(s.Bytes)); err != nil {
-		return r, err
-	}
-	if r.first, err = numbers.take(s.Units); err != nil {
-		s.limit.Give(uint64(s.Bytes))
-		return r, err
-	}
-	if r.base, err = addresses.take(s.Log2Bytes); err != nil {
-		numbers.give(r.first, s.Units)
-		s.limit.Give(uint64(s.Bytes))
-		return r, err
-	}
-	numbers.enter(r.first, s.Units, r.base)
-	return r, nil
+	err = s.limit.Take(uint64(s.Bytes), func() (err error) {
+		if r.first, err = numbers.take(s.Units); err != nil {
+			return err
+		}
+		if r.base, err = addresses.take(s.Log2Bytes); err != nil {
+			numbers.give(r.first, s.Units)
+			return err
+		}
+		numbers.enter(r.first, s.Units, r.base)
+		return nil
+	})
+	return r, err
 }
 
 // Retire takes free arenas out of the lists and the map, and returns them for

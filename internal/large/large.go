@@ -161,12 +161,11 @@ func (s *Set) allocHuge(size, align int) (p unsafe.Pointer, zero bool, err error
 	if p, size := s.reuse(size, align); p != nil {
 		return p, false, s.admit(p, size)
 	}
-	if err := s.budget.Take(uint64(size + s.guard)); err != nil {
-		return nil, false, err
-	}
-	p, err = arena.MapRange(size+s.guard, align)
+	err = s.budget.Take(uint64(size+s.guard), func() (err error) {
+		p, err = arena.MapRange(size+s.guard, align)
+		return err
+	})
 	if err != nil {
-		s.budget.Give(uint64(size + s.guard))
 		return nil, false, err
 	}
 	if s.conf.Wipe {
@@ -324,16 +323,15 @@ func (s *Set) Grow(p unsafe.Pointer, size int) bool {
 	if !ok || s.closed || s.guard > 0 || size < old && (s.conf.Keep || arena.WasKept(p)) {
 		return false
 	}
-	if size > old && s.budget.Take(uint64(size-old)) != nil {
-		return false
-	}
-	if osmem.Grow(p, old, size) != nil {
-		if size > old {
-			s.budget.Give(uint64(size - old))
+	grow := func() error { return osmem.Grow(p, old, size) }
+	if size > old {
+		if s.budget.Take(uint64(size-old), grow) != nil {
+			return false
 		}
-		return false
-	}
-	if size < old {
+	} else {
+		if grow() != nil {
+			return false
+		}
 		s.budget.Give(uint64(old - size))
 	}
 	s.live[p] = size
