@@ -293,7 +293,11 @@ func TestStressClose(t *testing.T) {
 				if !underRace {
 					_ = a.UnsafeFree(ps[j]) // refused, or of the present life
 				}
-				p, err := a.UnsafeMalloc(1 + r.IntN(20_000))
+				size := 1 + r.IntN(20_000)
+				if r.IntN(8) == 0 {
+					size = 1 + r.IntN(700_000)
+				}
+				p, err := a.UnsafeMalloc(size)
 				if err != nil && !errors.Is(err, ErrCorrupted) {
 					t.Error(err)
 					return

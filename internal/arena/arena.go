@@ -196,19 +196,22 @@ func (s *Set) TakePool(c uint8) (*pool.Header, error) {
 	return h, err
 }
 
-// TakeRun returns a large run of units whose block has usable bytes, and a tail
-// behind them if hardened, and whether they are known to be zero.
-func (s *Set) TakeRun(units int, usable uintptr) (h *pool.Header, zero bool, err error) {
+// TakeRun returns the block of a large run of units, which has usable bytes, and a tail
+// behind them if hardened, and whether they are known to be zero. The block may be gone
+// already, with its header, if the allocator is closed.
+func (s *Set) TakeRun(units int, usable uintptr) (p unsafe.Pointer, zero bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h, zero, err = s.take(units)
-	if err == nil {
-		h.PlaceRun(usable)
-		if s.Hardened() {
-			pool.SetTail(h.Start(), usable)
-		}
+	h, zero, err := s.take(units)
+	if err != nil {
+		return nil, false, err
 	}
-	return h, zero, err
+	h.PlaceRun(usable)
+	p = h.Start()
+	if s.Hardened() {
+		pool.SetTail(p, usable)
+	}
+	return p, zero, nil
 }
 
 // take returns a stretch of n free units, and whether it is known to be zero.

@@ -32,6 +32,15 @@ func newSet(t *testing.T, arenaBytes int, limit uint64) *Set {
 	return s
 }
 
+// takeRun is TakeRun for the run's header.
+func (s *Set) takeRun(units int, usable uintptr) (h *pool.Header, zero bool, err error) {
+	p, zero, err := s.TakeRun(units, usable)
+	if err != nil {
+		return nil, false, err
+	}
+	return s.PoolOf(p), zero, nil
+}
+
 func TestGeometry(t *testing.T) {
 	for _, c := range []struct{ arena, unit, units, headers int }{
 		{256 << 10, 4 << 10, 64, 4},
@@ -87,7 +96,7 @@ func TestModel(t *testing.T) {
 					var err error
 					if r.IntN(4) == 0 {
 						st.units, st.run = 1+r.IntN(s.Units/2), true
-						st.h, zero, err = s.TakeRun(st.units, uintptr(st.units*s.UnitBytes))
+						st.h, zero, err = s.takeRun(st.units, uintptr(st.units*s.UnitBytes))
 					} else {
 						c := uint8(r.IntN(sizeclass.Count))
 						st.units = int(s.Shapes[c].Units)
@@ -240,7 +249,7 @@ func TestLimitAndClose(t *testing.T) {
 // A refused unmapping keeps the arena, zeroed, for the next use.
 func TestRefused(t *testing.T) {
 	s := newSet(t, MinBytes, 0)
-	h, _, err := s.TakeRun(4, 16<<10)
+	h, _, err := s.takeRun(4, 16<<10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +263,7 @@ func TestRefused(t *testing.T) {
 	if !errors.Is(err, osmem.ErrNoMemory) || s.Counts.Refusals.Load() != 1 {
 		t.Errorf("Unmap = %v, %d refusals", err, s.Counts.Refusals.Load())
 	}
-	again, zero, err := s.TakeRun(4, 16<<10)
+	again, zero, err := s.takeRun(4, 16<<10)
 	if err != nil || !zero || *(*int)(again.Start()) != 0 || again.Start() != h.Start() {
 		t.Errorf("after a refusal: %p, zero %v, %v; want %p again", again.Start(), zero, err, h.Start())
 	}
@@ -273,7 +282,7 @@ func TestShortestRowThatWillDo(t *testing.T) {
 		for i, rows := range layouts {
 			used := 0
 			for _, n := range rows {
-				h, _, err := s.TakeRun(n, 1)
+				h, _, err := s.takeRun(n, 1)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -295,7 +304,7 @@ func TestShortestRowThatWillDo(t *testing.T) {
 			{10, 0, 2}, // 10 of {9, 3, 12}
 			{2, 1, 1},  // 2 of {1, 2, …}
 		} {
-			h, _, err := s.TakeRun(c.units, 1)
+			h, _, err := s.takeRun(c.units, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -328,7 +337,7 @@ func TestScatteredUnitsAreUsed(t *testing.T) {
 	pools := &population{least: 4000, most: 6000, length: func() int { return 1 }}
 	runs := &population{least: 350, most: 3500, length: func() int { return 2 + r.IntN(24) }}
 	take := func(n int) *pool.Header {
-		h, _, err := s.TakeRun(n, 1)
+		h, _, err := s.takeRun(n, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -147,11 +147,7 @@ func (s *Set) Alloc(size, align int) (p unsafe.Pointer, zero bool, err error) {
 	}
 	unit := s.arenas.UnitBytes
 	usable := roundUp(size+tail, min(osmem.PageSize(), unit)) - tail
-	h, zero, err := s.arenas.TakeRun((usable+tail+unit-1)/unit, uintptr(usable))
-	if err != nil {
-		return nil, false, err
-	}
-	return h.Start(), zero, nil
+	return s.arenas.TakeRun((usable+tail+unit-1)/unit, uintptr(usable))
 }
 
 // allocHuge returns a mapping of its own.
