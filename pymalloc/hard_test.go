@@ -7,19 +7,20 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/grace"
 )
 
 // eachHard runs f for hardened allocators and their heaps, with and without wiping. All
-// is on one P, whose shard has at hand what was freed.
+// is on one P, whose shard has at hand what was freed, for the janitor stays away.
 func eachHard(t *testing.T, f func(t *testing.T, a *Allocator, m source)) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for _, wipe := range []bool{false, true} {
 		for _, heap := range []bool{false, true} {
 			t.Run(fmt.Sprintf("wipe=%v/heap=%v", wipe, heap), func(t *testing.T) {
-				a := newAllocator(t, Options{Hardened: true, WipeOnFree: wipe})
+				a := newAllocator(t, Options{Hardened: true, WipeOnFree: wipe, RetainDelay: time.Hour})
 				if heap {
 					h := a.AcquireHeap()
 					defer h.Release()

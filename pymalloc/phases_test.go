@@ -78,7 +78,7 @@ func TestPhasesOfSizes(t *testing.T) {
 	for _, p := range ps {
 		mustFree(t, a, p)
 	}
-	ok := waitFor(10*time.Second, func() bool {
+	ok := waitFor(func() bool {
 		var qs [8]unsafe.Pointer
 		for i := range qs {
 			qs[i] = mustMalloc(t, h, 8192)
@@ -111,7 +111,7 @@ func TestBusyThenIdle(t *testing.T) {
 			mustMalloc(t, h, 64)
 		}
 	}
-	if !waitFor(10*time.Second, func() bool { s := a.Stats(); return s.MappedBytes-s.InUseBytes < 8<<20 }) {
+	if !waitFor(func() bool { s := a.Stats(); return s.MappedBytes-s.InUseBytes < 8<<20 }) {
 		t.Errorf("an idle allocator keeps its memory\n%v", a.Stats())
 	}
 }
@@ -122,7 +122,7 @@ func TestIdleWithoutSlowFrees(t *testing.T) {
 	for size := 16; size <= 32<<10; size *= 2 {
 		mustFree(t, a, mustMalloc(t, a, size))
 	}
-	if !waitFor(10*time.Second, func() bool { return a.Stats().MappedBytes == 0 }) {
+	if !waitFor(func() bool { return a.Stats().MappedBytes == 0 }) {
 		t.Errorf("an idle allocator keeps its memory\n%v", a.Stats())
 	}
 }

@@ -180,6 +180,7 @@ func TestFormerLife(t *testing.T) {
 
 // An owner's free makes a pool quiet again that others have freed onto.
 func TestQuieten(t *testing.T) {
+	onOneP(t)
 	table, view := openTable(t, 24*time.Hour)
 	var ps []unsafe.Pointer
 	for range 4 {
@@ -193,7 +194,7 @@ func TestQuieten(t *testing.T) {
 	if v := table.freeWithoutShard(ps[1]); v != Freed || h.Word().Len() != 1 {
 		t.Fatalf("free by nobody: %v, %d on the remote list", v, h.Word().Len())
 	}
-	// Whichever P this is now, the owner's shard is asked.
+	// Whichever shard this goroutine would take now, the owner is asked.
 	token := Enter()
 	s := shardOf(h.Owner())
 	verdict := table.freePinned(s, ps[2])
@@ -237,6 +238,7 @@ func TestRoundsTakeTurns(t *testing.T) {
 // What the shard knows of the block that it handed out last ends when others free it, and
 // with its pool.
 func TestHotIsForgotten(t *testing.T) {
+	onOneP(t)
 	table, view := openTable(t, 24*time.Hour)
 	use(t, table)
 	token := Enter()
@@ -349,7 +351,7 @@ func TestDetach(t *testing.T) {
 
 // A table may be closed while a shard is detached, and trimmed.
 func TestDetachEnds(t *testing.T) {
-	for name, end := range map[string]func(*Table) error{"Trim": (*Table).trim, "Close": (*Table).Close} {
+	for name, end := range map[string]func(*Table) error{"Trim": (*Table).Trim, "Close": (*Table).Close} {
 		table, home := moved(t)
 		old := allocOn(t, table, home, 8)
 		table.mu.Lock()
@@ -380,6 +382,7 @@ func moved(t *testing.T) (*Table, *Slot) {
 	if !follows || !grace.Barrier() {
 		t.Skip("shards stay where they are here")
 	}
+	onOneP(t) // where the user was moved to
 	table, view := openTable(t, 24*time.Hour)
 	t.Cleanup(func() {
 		if err := table.Close(); err != nil {
