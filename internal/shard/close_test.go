@@ -1,10 +1,12 @@
 package shard
 
 import (
+	"errors"
 	"runtime/debug"
 	"testing"
 	"time"
 
+	"github.com/pyarena/pyarena/internal/arena"
 	"github.com/pyarena/pyarena/osmem"
 )
 
@@ -48,6 +50,39 @@ func TestRunBesideClose(t *testing.T) {
 		restore()
 		if err := <-closed; err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Slots that the system refuses to take back when a table is closed, or could not be
+// opened, are given back later.
+func TestSlotsRefused(t *testing.T) {
+	closeTable := func() error {
+		table, _ := openTable(t, 24*time.Hour)
+		return table.Close()
+	}
+	notOpened := func() error {
+		_, err := Open(Config{Geometry: *arena.GeometryOf(20)}, &View{})
+		return err
+	}
+	for name, end := range map[string]func() error{"Close": closeTable, "Open": notOpened} {
+		restore := osmem.SetFault(func(op osmem.Op, _ int) error {
+			if op == osmem.OpRelease || op == osmem.OpDecommit || op == osmem.OpCommit && name == "Open" {
+				return osmem.ErrNoMemory
+			}
+			return nil
+		})
+		err := end()
+		restore()
+		if !errors.Is(err, osmem.ErrNoMemory) {
+			t.Fatalf("%s: %v, want the system's refusal", name, err)
+		}
+		before := osmem.Calls()
+		if err := closeTable(); err != nil {
+			t.Fatal(err)
+		}
+		if made := osmem.Calls().Sub(before); made.Release+made.Decommit != 2 {
+			t.Errorf("%s: %d releases and %d decommits, want those of the slots of two tables", name, made.Release, made.Decommit)
 		}
 	}
 }

@@ -162,7 +162,7 @@ func Open(conf Config, v *View) (*Table, error) {
 		return nil, err
 	}
 	if err := t.slots.Grow(slotsAtOpen()); err != nil {
-		_ = t.slots.Release() // nothing is in it; the first error counts
+		_ = t.releaseSlots() // nothing is in them; the first error counts
 		return nil, err
 	}
 	id := takeID()

@@ -418,10 +418,19 @@ func (t *Table) Close() error {
 		s.reset()
 		keepShard(s)
 	}
-	if e := t.slots.Release(); err == nil {
+	if e := t.releaseSlots(); err == nil {
 		err = e
 	}
 	giveID(t.Arenas.Entry.ID())
 	arena.RetryOrphans()
+	return err
+}
+
+// releaseSlots gives the slots back, at last.
+func (t *Table) releaseSlots() error {
+	err := t.slots.Release()
+	if err != nil {
+		arena.Orphan(t.slots.Base(), t.slots.ReservedBytes(), false)
+	}
 	return err
 }

@@ -58,6 +58,11 @@ func (a *Array[T]) Len() int { return int(a.len.Load()) }
 // CommittedBytes returns the memory that the array has asked for.
 func (a *Array[T]) CommittedBytes() uintptr { return a.committed.Load() }
 
+// ReservedBytes returns the address space that the array takes.
+func (a *Array[T]) ReservedBytes() int {
+	return roundUp(int(a.cap)*int(unsafe.Sizeof(*new(T))), osmem.PageSize())
+}
+
 // Base returns the address of element 0.
 func (a *Array[T]) Base() unsafe.Pointer { return a.base }
 
@@ -76,8 +81,7 @@ func (a *Array[T]) Grow(n int) error {
 	}
 	size := int(unsafe.Sizeof(*new(T)))
 	have := int(a.committed.Load())
-	limit := roundUp(int(a.cap)*size, osmem.PageSize())
-	want := min(max(roundUp(n*size, osmem.PageSize()), have+roundUp(growBytes, osmem.PageSize())), limit)
+	want := min(max(roundUp(n*size, osmem.PageSize()), have+roundUp(growBytes, osmem.PageSize())), a.ReservedBytes())
 	if err := osmem.Commit(unsafe.Add(a.base, have), want-have); err != nil {
 		return err
 	}
@@ -91,8 +95,7 @@ func (a *Array[T]) Release() error {
 	if a.base == nil {
 		return nil
 	}
-	size := roundUp(int(a.cap)*int(unsafe.Sizeof(*new(T))), osmem.PageSize())
-	if err := osmem.Release(a.base, size); err != nil {
+	if err := osmem.Release(a.base, a.ReservedBytes()); err != nil {
 		return err
 	}
 	a.base, a.cap = nil, 0
