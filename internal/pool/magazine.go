@@ -76,9 +76,9 @@ func (h *Header) PushTo(m *Magazine, i uint32, p unsafe.Pointer) {
 	storePtr(&m.top, uintptr(unsafe.Pointer(c)))
 }
 
-// Blocks calls f for each block, from the top.
+// Blocks calls f for each block, from the top. It touches no place of an empty magazine.
 func (m *Magazine) Blocks(f func(p unsafe.Pointer)) {
-	for top := *m; top.at().Block() != nil; top.top -= cachedBytes {
+	for top := *m; top.top != m.bottom; top.top -= cachedBytes {
 		f(top.at().Block())
 	}
 }
