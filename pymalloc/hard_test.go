@@ -139,6 +139,46 @@ func TestHardDamaged(t *testing.T) {
 	})
 }
 
+// A block that shrinks tells of damaged ones that it meets, and is as it was.
+func TestHardShrinks(t *testing.T) {
+	if !grace.Pinned {
+		t.Skip("the goroutine may free on another shard, whose blocks are at hand nowhere")
+	}
+	eachHard(t, func(t *testing.T, a *Allocator, m source) {
+		const n = 100
+		var ps []unsafe.Pointer
+		for range n {
+			ps = append(ps, mustMalloc(t, m, 56))
+		}
+		for _, p := range ps {
+			mustFree(t, m, p)
+			scribble(p, 8)
+		}
+		found := 0
+		for range 2000 {
+			p := mustMalloc(t, m, 1000)
+			*(*int)(p) = 42
+			q, err := m.UnsafeRealloc(p, 56)
+			switch {
+			case errors.Is(err, ErrCorrupted):
+				found++
+				q = p
+			case err != nil:
+				t.Fatal(err)
+			}
+			if *(*int)(q) != 42 {
+				t.Fatalf("the block has %d, want 42", *(*int)(q))
+			}
+			if q == p {
+				mustFree(t, m, p)
+			}
+		}
+		if found != n {
+			t.Errorf("%d damaged blocks were told of, want %d", found, n)
+		}
+	})
+}
+
 // Check sees a write to a block that is at hand.
 func TestHardCheck(t *testing.T) {
 	eachHard(t, func(t *testing.T, a *Allocator, m source) {

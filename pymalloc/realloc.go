@@ -1,6 +1,7 @@
 package pymalloc
 
 import (
+	"errors"
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/addrmap"
@@ -49,7 +50,7 @@ func (a *Allocator) realloc(call string, from mallocer, hp *shard.Heap, p unsafe
 	}
 	q, err := from.UnsafeMalloc(size)
 	if err != nil {
-		if size <= old {
+		if size <= old && !errors.Is(err, ErrCorrupted) {
 			return p, nil
 		}
 		return nil, as(call, err)
