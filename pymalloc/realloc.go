@@ -15,7 +15,8 @@ import (
 //
 // The block stays where it is when the size fits and more than three quarters of
 // the block are used (CPython's rule), or when there is no memory for a smaller
-// one.
+// one. A block of more than half an arena grows where it is if there is room behind
+// it, and on Linux is moved with its pages, not copied, if there is none.
 func (a *Allocator) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error) {
 	return a.realloc("UnsafeRealloc", a, nil, p, size)
 }
@@ -45,8 +46,10 @@ func (a *Allocator) realloc(call string, from mallocer, hp *shard.Heap, p unsafe
 	if size <= old && 4*uint64(size) > 3*uint64(old) {
 		return p, nil
 	}
-	if addrmap.Load(uintptr(p)).Kind() == addrmap.Huge && a.growHuge(hp, p, size) {
-		return p, nil
+	if addrmap.Load(uintptr(p)).Kind() == addrmap.Huge {
+		if q := a.resizeHuge(hp, p, size); q != nil {
+			return q, nil
+		}
 	}
 	q, err := from.UnsafeMalloc(size)
 	if err != nil {
@@ -82,10 +85,14 @@ func (a *Allocator) sizeOf(hp *shard.Heap, p unsafe.Pointer) (int, shard.Verdict
 	return t.SizeOf(hp, p)
 }
 
-// growHuge resizes a huge block in place, if it stays one.
-func (a *Allocator) growHuge(hp *shard.Heap, p unsafe.Pointer, size int) bool {
+// resizeHuge resizes a huge block without copying it, if it stays one; else it
+// returns nil.
+func (a *Allocator) resizeHuge(hp *shard.Heap, p unsafe.Pointer, size int) unsafe.Pointer {
 	t := a.tableOf(hp)
-	return t != nil && size > t.Arenas.RunMax() && size <= maxSize && t.Large.Grow(p, size)
+	if t == nil || size <= t.Arenas.RunMax() || size > maxSize {
+		return nil
+	}
+	return t.Large.Resize(p, size)
 }
 
 // as makes the error of a call that another call made that one's own.

@@ -13,6 +13,7 @@
 package addrmap
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -39,7 +40,7 @@ type Kind uint8
 const (
 	None  Kind = iota // nothing of ours
 	Arena             // an arena
-	Huge              // the first step of a huge mapping
+	Huge              // the step in which a huge mapping begins
 )
 
 // Entry is what the map holds for a step: kind, log2 of the arena's bytes, and
@@ -77,6 +78,7 @@ var (
 	nothing   leaf // never written
 	high      atomic.Pointer[[]highLeaf]
 	growing   sync.Mutex // held to add root, leaves and high leaves
+	spare     *leaf      // of Prepare
 	metaBytes atomic.Uint64
 )
 
@@ -137,12 +139,36 @@ func (h leaves) find(index uint64) *leaf {
 // e. It fails, with the map as it was, if memory for a leaf is refused.
 func Set(p, size uintptr, e Entry) error {
 	for at := index(p); at <= index(p+size-1); at++ {
-		if _, err := grow(at); err != nil {
+		if err := grow(at); err != nil {
 			return err
 		}
 	}
 	store(p, size, e)
 	return nil
+}
+
+// Prepare sees to it that the next SetPrepared cannot fail. The two are called by one
+// at a time.
+func Prepare() error {
+	growing.Lock()
+	defer growing.Unlock()
+	if spare != nil {
+		return nil
+	}
+	p, err := table(unsafe.Sizeof(leaf{}))
+	spare = (*leaf)(p)
+	return err
+}
+
+// SetPrepared gives the step of address p the entry e.
+func SetPrepared(p uintptr, e Entry) {
+	growing.Lock()
+	if find(index(p)) == &nothing {
+		publish(index(p), spare)
+		spare = nil
+	}
+	growing.Unlock()
+	store(p, 1, e)
 }
 
 // Clear removes the entries of the size bytes at p, a multiple of StepBytes.
@@ -165,37 +191,29 @@ func find(index uint64) *leaf {
 	return highLeaves().find(index)
 }
 
-// grow returns the leaf of index, made if need be.
-func grow(index uint64) (*leaf, error) {
+// grow makes the leaf of index if need be.
+func grow(index uint64) error {
 	growing.Lock()
 	defer growing.Unlock()
-	if index >= rootEntries {
-		return growHigh(index)
-	}
-	if l := rootLeaf(index); l != &nothing {
-		return l, nil
+	if find(index) != &nothing {
+		return nil
 	}
 	p, err := table(unsafe.Sizeof(leaf{}))
-	if err != nil {
-		return nil, err
+	if err == nil {
+		publish(index, (*leaf)(p))
 	}
-	atomic.StoreUintptr(&root[index], uintptr(p))
-	return (*leaf)(p), nil
+	return err
 }
 
-// growHigh adds a leaf to the list by publishing a copy.
-func growHigh(index uint64) (*leaf, error) {
-	old := highLeaves()
-	if l := old.find(index); l != &nothing {
-		return l, nil
+// publish adds a leaf, one of the high ones by a copy of their list. The caller holds
+// growing.
+func publish(index uint64, l *leaf) {
+	if index < rootEntries {
+		atomic.StoreUintptr(&root[index], uintptr(unsafe.Pointer(l)))
+		return
 	}
-	p, err := table(unsafe.Sizeof(leaf{}))
-	if err != nil {
-		return nil, err
-	}
-	list := append(append([]highLeaf(nil), old...), highLeaf{index, (*leaf)(p)})
+	list := append([]highLeaf(slices.Clip(highLeaves())), highLeaf{index, l})
 	high.Store(&list)
-	return (*leaf)(p), nil
 }
 
 // table returns zeroed memory that is never given back.

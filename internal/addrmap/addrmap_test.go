@@ -323,6 +323,42 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestPrepared: after Prepare nothing is refused, whether a leaf is needed or not, and
+// a spare leaf that was not needed is there for the next.
+func TestPrepared(t *testing.T) {
+	const leaf = 1 << leafLog
+	fresh := uint64(freshLeaf(t, 2))
+	for _, r := range []struct {
+		name   string
+		p      uint64
+		leaves int // that are missing
+	}{
+		{"a new leaf", fresh + 5*step + 4096, 1},
+		{"the leaf is there", fresh + 7*step, 0},
+		{"again a new leaf", fresh + leaf, 1},
+		{"a high leaf", 1<<54 + fresh, 1},
+	} {
+		before := addrmap.MetadataBytes()
+		if err := addrmap.Prepare(); err != nil {
+			t.Fatal(err)
+		}
+		restore := osmem.SetFault(func(osmem.Op, int) error { return osmem.ErrNoMemory })
+		addrmap.SetPrepared(uintptr(r.p), entry(7))
+		spare := addrmap.Prepare()
+		restore()
+		if (spare != nil) != (r.leaves != 0) {
+			t.Errorf("%s: another Prepare: %v", r.name, spare)
+		}
+		at := uintptr(r.p) &^ (step - 1)
+		wantRange(t, at, step, entry(7))
+		addrmap.Clear(uintptr(r.p), 1)
+		want(t, at, 0)
+		if grown := addrmap.MetadataBytes() - before; grown > leafBytes {
+			t.Errorf("%s: %d bytes more", r.name, grown)
+		}
+	}
+}
+
 // TestConcurrent: beside writers of other addresses, of the same leaf and of new
 // ones, an address has its own entry or none; and for its writer exactly what it
 // has set.

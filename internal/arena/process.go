@@ -186,7 +186,7 @@ func MapRange(size, align int) (unsafe.Pointer, error) {
 // addresses for later ranges; so does what was kept once, for not every system
 // releases a part of a range.
 func UnmapRange(p unsafe.Pointer, size int, keep bool) error {
-	if !keep && !osmem.OnGoHeap && !WasKept(p) {
+	if !keep && !IsKept(p) {
 		return osmem.Release(p, size)
 	}
 	if err := osmem.Decommit(p, size); err != nil {
@@ -196,13 +196,13 @@ func UnmapRange(p unsafe.Pointer, size int, keep bool) error {
 	return nil
 }
 
-// WasKept reports whether the range that MapRange returned has addresses that were
-// kept before.
-func WasKept(p unsafe.Pointer) bool {
+// IsKept reports whether UnmapRange keeps the addresses of the range at p, whatever
+// it is told.
+func IsKept(p unsafe.Pointer) bool {
 	addresses.mu.Lock()
 	defer addresses.mu.Unlock()
 	_, was := addresses.part[p]
-	return was
+	return osmem.OnGoHeap || was
 }
 
 // keepHuge keeps the addresses of a range, with those beside it of the same mapping.

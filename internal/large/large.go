@@ -1,10 +1,11 @@
 // Package large serves requests above the largest size class: runs of units
 // inside an arena up to half an arena, and above that huge mappings of their own.
 //
-// A huge mapping begins at a multiple of the arena map's step, and only its
-// first step is in the map. Its size stands in a table of the process outside
-// the mapping, so a bad free touches no page of it, and [Usable] needs no
-// allocator. Mappings that are freed are retained for a while, up to the
+// Of a huge mapping only the step in which it begins is in the arena map. It begins
+// at a multiple of a step, or, once it was moved, at some page; and it takes at least
+// a step of addresses, so that no two begin in one. Its size stands in a table of the
+// process outside the mapping, so a bad free touches no page of it, and [Usable] needs
+// no allocator. Mappings that are freed are retained for a while, up to the
 // allocator's RetainBytes, and given to requests of a similar size; a retained
 // mapping is in the table still, marked free, so that freeing it twice is
 // recognised.
@@ -13,6 +14,7 @@
 package large
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -152,13 +154,13 @@ func (s *Set) Alloc(size, align int) (p unsafe.Pointer, zero bool, err error) {
 
 // allocHuge returns a mapping of its own.
 func (s *Set) allocHuge(size, align int) (p unsafe.Pointer, zero bool, err error) {
-	align = max(align, addrmap.StepBytes)
 	size = roundUp(size, osmem.PageSize())
 	if p, size := s.reuse(size, align); p != nil {
 		return p, false, s.admit(p, size)
 	}
+	align = max(align, addrmap.StepBytes)
 	err = s.budget.Take(uint64(size+s.guard), func() (err error) {
-		p, err = arena.MapRange(size+s.guard, align)
+		p, err = arena.MapRange(s.extent(size), align)
 		return err
 	})
 	if err != nil {
@@ -168,15 +170,15 @@ func (s *Set) allocHuge(size, align int) (p unsafe.Pointer, zero bool, err error
 		_ = osmem.Advise(p, size, osmem.DontDump) // not all systems know it
 	}
 	if s.guard > 0 {
-		err = osmem.Protect(unsafe.Add(p, size), s.guard, osmem.NoAccess)
+		err = osmem.Protect(unsafe.Add(p, size), s.extent(size)-size, osmem.NoAccess)
 	}
 	if err == nil {
 		err = addrmap.Set(uintptr(p), 1, s.entry)
 	}
 	if err != nil { // it may have no guard: it is not for reuse
-		if arena.UnmapRange(p, size+s.guard, s.conf.Keep) != nil {
+		if arena.UnmapRange(p, s.extent(size), s.conf.Keep) != nil {
 			s.Refusals.Add(1)
-			arena.Orphan(p, size+s.guard, s.conf.Keep)
+			arena.Orphan(p, s.extent(size), s.conf.Keep)
 		}
 		s.budget.Give(uint64(size + s.guard))
 		return nil, false, err
@@ -204,13 +206,7 @@ func (s *Set) admit(p unsafe.Pointer, size int) error {
 func (s *Set) reuse(size, align int) (unsafe.Pointer, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	best := -1
-	for i, r := range s.retained {
-		if r.size >= size && r.size <= size+size/8 && uintptr(r.p)&uintptr(align-1) == 0 &&
-			(best < 0 || r.size < s.retained[best].size) {
-			best = i
-		}
-	}
+	best := s.fit(size, align)
 	if best < 0 {
 		return nil, 0
 	}
@@ -218,6 +214,19 @@ func (s *Set) reuse(size, align int) (unsafe.Pointer, int) {
 	s.retained = append(s.retained[:best], s.retained[best+1:]...)
 	s.totals.Retained -= uint64(r.size)
 	return r.p, r.size
+}
+
+// fit returns the number of the retained mapping that fits best, or -1. The caller
+// holds mu.
+func (s *Set) fit(size, align int) int {
+	best := -1
+	for i, r := range s.retained {
+		if r.size >= size && r.size <= size+size/8 && uintptr(r.p)&uintptr(align-1) == 0 &&
+			(best < 0 || r.size < s.retained[best].size) {
+			best = i
+		}
+	}
+	return best
 }
 
 // Verdict says what Free found.
@@ -288,7 +297,7 @@ func (s *Set) unmap(out []retainedMapping) (first error) {
 
 // drop unmaps memory that is in no table.
 func (s *Set) drop(p unsafe.Pointer, size int) error {
-	err := arena.UnmapRange(p, size+s.guard, s.conf.Keep)
+	err := arena.UnmapRange(p, s.extent(size), s.conf.Keep)
 	if err == nil {
 		s.budget.Give(uint64(size + s.guard))
 		return nil
@@ -299,7 +308,7 @@ func (s *Set) drop(p unsafe.Pointer, size int) error {
 	defer s.mu.Unlock()
 	if s.closed || addrmap.Set(uintptr(p), 1, s.entry) != nil {
 		s.budget.Give(uint64(size + s.guard))
-		arena.Orphan(p, size+s.guard, s.conf.Keep)
+		arena.Orphan(p, s.extent(size), s.conf.Keep)
 		return err
 	}
 	enter(p, mapping{size: size, owner: s.id, free: true})
@@ -308,32 +317,74 @@ func (s *Set) drop(p unsafe.Pointer, size int) error {
 	return err
 }
 
-// Grow changes the size of the huge block at p in place, and reports whether it
-// could: not where that would give back addresses that are to be kept. The caller
-// holds the block.
-func (s *Set) Grow(p unsafe.Pointer, size int) bool {
+// Resize gives the huge block at p another size without copying it, and returns where
+// it is then, or nil if it could not. The caller holds the block. It stays in place if
+// there is room behind it. If not, and no free mapping would do, it is moved with its
+// pages: what has been touched need not be touched again. Nothing is done that would
+// give back addresses that are to be kept.
+func (s *Set) Resize(p unsafe.Pointer, size int) unsafe.Pointer {
 	size = roundUp(size, osmem.PageSize())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, ok := s.live[p]
-	if !ok || s.closed || s.guard > 0 || size < old && (s.conf.Keep || arena.WasKept(p)) {
-		return false
+	keep := s.conf.Keep || arena.IsKept(p)
+	if !ok || s.closed || s.guard > 0 || keep && size < old {
+		return nil
 	}
-	grow := func() error { return osmem.Grow(p, old, size) }
+	q := p
+	resize := func() error {
+		err := osmem.Grow(p, s.extent(old), s.extent(size))
+		if err != nil && size > old && !keep && !errors.Is(err, errors.ErrUnsupported) && s.fit(size, 1) < 0 {
+			q, err = s.move(p, old, size)
+		}
+		return err
+	}
 	if size > old {
-		if s.budget.Take(uint64(size-old), grow) != nil {
-			return false
+		if s.budget.Take(uint64(size-old), resize) != nil {
+			return nil
 		}
 	} else {
-		if grow() != nil {
-			return false
+		if resize() != nil {
+			return nil
 		}
 		s.budget.Give(uint64(old - size))
 	}
-	s.live[p] = size
+	delete(s.live, p)
+	s.live[q] = size
 	s.totals.Bytes += uint64(size) - uint64(old)
-	enter(p, mapping{size: size, owner: s.id})
-	return true
+	enter(q, mapping{size: size, owner: s.id})
+	return q
+}
+
+// moving is held by the one move at a time, for the spare leaf of the arena map.
+var moving sync.Mutex
+
+// move moves a huge mapping to where there is room for size bytes. The caller holds
+// mu. Where it is at each moment:
+//
+//	live at p     in the map, in the table, in live
+//	on its way    in live alone. With the last of its pages p is the system's, which
+//	              may give it to others at once: so the map must have forgotten it.
+//	live at q     in the map; in the table and in live when the caller has seen to it
+//	or at p       if the system refuses: as it was
+//
+// The system moves all pages or none. Nothing may be refused once it has: if q needs
+// a new leaf of the map, that is there already.
+func (s *Set) move(p unsafe.Pointer, old, size int) (unsafe.Pointer, error) {
+	moving.Lock()
+	defer moving.Unlock()
+	if err := addrmap.Prepare(); err != nil {
+		return nil, err
+	}
+	addrmap.Clear(uintptr(p), 1)
+	remove(p)
+	q, err := osmem.Remap(p, s.extent(old), s.extent(size))
+	if err != nil {
+		enter(p, mapping{size: old, owner: s.id})
+		q = p
+	}
+	addrmap.SetPrepared(uintptr(q), s.entry)
+	return q, err
 }
 
 // Tick ends a tick and gives back what has been free for age ticks.
@@ -366,5 +417,9 @@ func (s *Set) Close() error {
 	s.mu.Unlock()
 	return s.unmap(out)
 }
+
+// extent returns the bytes of addresses that a huge mapping of size bytes takes. What
+// is beyond it and the guard page is never touched, and not counted.
+func (s *Set) extent(size int) int { return max(size+s.guard, addrmap.StepBytes) }
 
 func roundUp(n, to int) int { return (n + to - 1) &^ (to - 1) }
