@@ -184,9 +184,10 @@ func (s *Space) fillList(l *listObject, items []Object) error {
 	return nil
 }
 
-// largeList is the number of items from which a list that grows doubles. To move its
-// items costs a page fault for each page, and what it does not touch yet costs none.
-const largeList = 64 << 10
+// largeList is the number of items from which a list that grows doubles: their block is
+// of whole pages then. To move them costs a page fault for each page, and what the list
+// does not touch yet costs none.
+const largeList = 4 << 10
 
 // resize changes the capacity for n items, as CPython does: with an eighth more, and
 // less only when half is unused.
@@ -232,17 +233,25 @@ func (s *Space) setCap(l *listObject, c uint32) error {
 
 // Append adds v, borrowed, at the end.
 func (l List) Append(v Object) error {
-	h, x, err := into(l.object, v)
-	if err != nil {
-		return err
+	if l.addr == 0 || v.addr == 0 {
+		return ErrNoObject
 	}
-	if o := listOf(h); !spaceOf(h).locks && o.n < o.cap && x.typ < firstContainer {
-		incref(x)
-		o.item(o.n).set(x)
-		o.n++
-		return nil
+	o, x := listOf(at(l.addr)), at(v.addr)
+	// In an owned Space, for what is no container, if there is room: no call.
+	if o.space > 0 && o.n < o.cap && x.typ < firstContainer {
+		if s := ownedByID(o.space); !s.locks {
+			switch {
+			case x.space == o.space && uint32(x.refs-1) < maxRefs:
+				x.refs++
+				fallthrough
+			case x.space == 0:
+				o.item(o.n).set(x)
+				o.n++
+				return nil
+			}
+		}
 	}
-	return l.insert(h, x, math.MaxInt)
+	return l.Insert(math.MaxInt, v)
 }
 
 // Insert adds v, borrowed, before item i. As in Python i counts from the end if it

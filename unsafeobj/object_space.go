@@ -118,8 +118,11 @@ var (
 	spacesLock sync.Mutex
 )
 
-func spaceByID(id int16) *Space {
-	n := uint16(max(id, -id)) % maxSpaces // which it is anyway, for no check of bounds
+func spaceByID(id int16) *Space { return ownedByID(max(id, -id)) }
+
+// ownedByID is spaceByID for what is known to be of an owned Space.
+func ownedByID(id int16) *Space {
+	n := uint16(id) % maxSpaces // which it is anyway, for no check of bounds
 	return spaces[n/spaceChunk].Load()[n%spaceChunk].Load()
 }
 
