@@ -124,44 +124,61 @@ type bench struct {
 	d    unsafeobj.Ref[unsafeobj.Dict]
 }
 
+// work has a loop for each, as the C program has: a call of a function for each round
+// would be counted too.
 var work = []struct {
 	name string
 	f    func(*bench) error
 }{
 	{"int", func(b *bench) error {
-		return b.times(func(i int) error {
+		for i := range b.n {
 			r, err := b.s.Int(int64(1000 + i))
+			if err != nil {
+				return err
+			}
 			r.Release()
-			return err
-		})
+		}
+		return nil
 	}},
 	{"float", func(b *bench) error {
-		return b.times(func(i int) error {
+		for i := range b.n {
 			r, err := b.s.Float(float64(i))
+			if err != nil {
+				return err
+			}
 			r.Release()
-			return err
-		})
+		}
+		return nil
 	}},
 	{"str", func(b *bench) error {
-		return b.times(func(int) error {
+		for range b.n {
 			r, err := b.s.String("twelve bytes")
+			if err != nil {
+				return err
+			}
 			r.Release()
-			return err
-		})
+		}
+		return nil
 	}},
 	{"list", func(b *bench) error {
-		return b.times(func(int) error {
+		for range b.n {
 			r, err := b.s.List()
+			if err != nil {
+				return err
+			}
 			r.Release()
-			return err
-		})
+		}
+		return nil
 	}},
 	{"tuple", func(b *bench) error {
-		return b.times(func(int) error {
+		for range b.n {
 			r, err := b.s.Tuple(b.x.Object(), b.x.Object())
+			if err != nil {
+				return err
+			}
 			r.Release()
-			return err
-		})
+		}
+		return nil
 	}},
 	{"append", func(b *bench) error {
 		l, err := b.s.List()
@@ -169,36 +186,44 @@ var work = []struct {
 			return err
 		}
 		defer l.Release()
-		return b.times(func(int) error { return l.Get().Append(b.x.Object()) })
+		for range b.n {
+			if err := l.Get().Append(b.x.Object()); err != nil {
+				return err
+			}
+		}
+		return nil
 	}},
 	{"dict set", func(b *bench) (err error) {
 		b.d.Release()
 		if b.d, err = b.s.Dict(); err != nil {
 			return err
 		}
-		return b.times(func(i int) error { return b.d.Get().Set(b.keys[i].Object(), b.x.Object()) })
+		for i := range b.n {
+			if err := b.d.Get().Set(b.keys[i].Object(), b.x.Object()); err != nil {
+				return err
+			}
+		}
+		return nil
 	}},
 	{"dict get", func(b *bench) error {
-		return b.times(func(i int) error {
+		for i := range b.n {
 			r, err := b.d.Get().Get(b.keys[i].Object())
+			if err != nil {
+				return err
+			}
 			r.Release()
-			return err
-		})
+		}
+		return nil
 	}},
 	{"dict delete", func(b *bench) error {
-		return b.times(func(i int) error { return b.d.Get().Delete(b.keys[i].Object()) })
+		for i := range b.n {
+			if err := b.d.Get().Delete(b.keys[i].Object()); err != nil {
+				return err
+			}
+		}
+		return nil
 	}},
 	{"cycles", (*bench).cycles},
-}
-
-// times does f n times.
-func (b *bench) times(f func(int) error) error {
-	for i := range b.n {
-		if err := f(i); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // cycles makes rings of four lists, and collects them.
