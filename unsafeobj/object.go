@@ -221,7 +221,7 @@ func decrefSlow(h *header) {
 	switch {
 	case h.space > 0 && h.refs == 1:
 		h.refs = 0
-		s := spaceOf(h)
+		s := ownedByID(h.space)
 		if h.typ < firstContainer {
 			s.freeLeaf(h)
 			return

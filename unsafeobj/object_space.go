@@ -733,10 +733,16 @@ func (s *Space) dead(h *header) {
 	}
 	s.drains = true
 	for {
-		for c := childrenOf(h); c.left > 0; {
-			var x *header
-			if x, c = c.next(); x != nil {
+		if h.typ == typeTuple || h.typ == typeList {
+			for _, x := range rowOf(h) {
 				s.lose(x)
+			}
+		} else {
+			for c := childrenOf(h); c.left > 0; {
+				var x *header
+				if x, c = c.next(); x != nil {
+					s.lose(x)
+				}
 			}
 		}
 		s.freeContainer(h)
