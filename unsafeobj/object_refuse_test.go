@@ -262,3 +262,46 @@ func TestObjectLimit(t *testing.T) {
 		})
 	}
 }
+
+// A list with room for more refuses what one without does.
+func TestObjectAppendWithRoom(t *testing.T) {
+	var told []error
+	s := objectSpace(t, SpaceOptions{Debug: true, Report: func(err error) { told = append(told, err) }})
+	other := objectSpace(t, SpaceOptions{})
+	l, foreign := objectMust(s.List()), objectMust(other.Int(1000))
+	for _, v := range []Object{None(), BoolOf(true).Object(), None()} {
+		if err := l.Get().Append(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o := listOf(at(l.addr)); o.n == o.cap {
+		t.Fatalf("the list is full, at %d", o.n)
+	}
+	if err := l.Get().Append(foreign.Object()); !errors.Is(err, ErrSpace) {
+		t.Errorf("of another Space: %v, want ErrSpace", err)
+	}
+	if err := l.Get().Append(Object{}); !errors.Is(err, ErrNoObject) {
+		t.Errorf("none: %v, want ErrNoObject", err)
+	}
+	if n := l.Get().Len(); n != 3 || RefCount(foreign.Object()) != 1 {
+		t.Errorf("%d items, %d references to the foreign one, want 3 and 1", n, RefCount(foreign.Object()))
+	}
+	full := objectMust(s.Int(1000))
+	at(full.addr).refs = maxRefs + 1
+	if err := l.Get().Append(full.Object()); err != nil || at(full.addr).refs != immortal {
+		t.Errorf("of %d references: %v, then it has %d, want it immortal", maxRefs+1, err, at(full.addr).refs)
+	}
+	if _, err := l.Get().Pop(-1); err != nil {
+		t.Fatal(err)
+	}
+	at(full.addr).refs = 1
+	dead := full.Object()
+	full.Release()
+	_ = l.Get().Append(dead)
+	if len(told) != 1 || !errors.As(told[0], new(*CountError)) {
+		t.Errorf("a dead one: told %v, want a CountError", told)
+	}
+	_ = l.Get().Delete(3, l.Get().Len())
+	foreign.Release()
+	l.Release()
+}
