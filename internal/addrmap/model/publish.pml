@@ -5,9 +5,10 @@
  * the memory of leaf l is mapped; entry[l] has the entries of two addresses. high
  * is the list of high leaves, a set of two, replaced as a whole.
  *
- * Who makes the transitions. Two setters: each makes the leaf if need be (grow,
- * which is growHigh for a high address), and stores the entry of its own address,
- * then clears it. A reader loads both entries at any time, and sees what is there.
+ * Who makes the transitions. Two setters: each makes the leaf if need be (grow; or
+ * SetPrepared, of memory that Prepare has made before), publishes it (publish; for a
+ * high address publishHigh here), and stores the entry of its own address, then clears
+ * it. A reader loads both entries at any time, and sees what is there.
  *
  * Proved. A leaf is touched only when it is mapped. What a setter has stored is seen
  * until it clears it: no leaf takes the place of another, and no copy of the list
@@ -36,6 +37,8 @@ bool growing;            /* the lock */
 #define unlock() growing = false
 #endif
 
+inline publish() { root = l }
+
 inline grow() {
 	lock();
 	l = root;
@@ -43,18 +46,18 @@ inline grow() {
 	:: l == 0 ->
 		d_step { leaves++; l = leaves };
 #ifdef PUBLISH_FIRST
-		root = l;
+		publish();
 		made[l] = true
 #else
 		made[l] = true;
-		root = l
+		publish()
 #endif
 	:: else
 	fi;
 	unlock()
 }
 
-inline growHigh() {
+inline publishHigh() {
 	lock();
 	d_step { h0 = high[0]; h1 = high[1] }; /* the copy */
 	d_step {
@@ -84,7 +87,7 @@ proctype Setter(byte me) {
 		find();
 		assert(entry[2 * l + me]);
 		store(false)
-	:: growHigh();
+	:: publishHigh();
 		assert(high[me])
 	:: true /* refused */
 	fi
