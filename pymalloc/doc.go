@@ -172,29 +172,58 @@
 // # What a call costs
 //
 // In three runs of `go test -C benchmarks -bench 'Pair|Batch|Replace'` (2 cores of an AMD
-// EPYC VM, Go 1.26.8; the least of each) two calls that do nothing but store a word take
-// 2.9 ns, a malloc and free of 64 bytes 6.3 on a Heap and 9.5 on an Allocator, beside 5.5
-// with modernc.org/memory and 31 with that behind a mutex. So no allocator behind two
-// calls can be twice as fast as modernc's there: the calls alone are half of
-// it. What an Allocator has on top of a Heap is procPin and procUnpin, which Go does
-// not inline, and the count of sections. In the mixed batch (256 blocks freed out of
-// order) a Heap takes 12.7, an Allocator 14.5, modernc 11.8 and behind a mutex 33. To
-// replace one of 50,000 blocks at random takes, of 16 and 64 bytes, 15 and 16 on a Heap,
-// 18 and 21 on an Allocator, 13 and 20 with modernc. A free of a
-// block that was not the last one handed out looks at map, header, ownership word,
-// index and bit, which is what makes bad frees errors, and what C allocators
-// leave out: in loops of nothing but malloc and free of small blocks they are two to
-// three times as fast.
+// EPYC VM, Go 1.26.8; the least of each, in nanoseconds):
 //
-// Hardened allocators take 1.2 times as long over the workloads of `go run -C benchmarks .
-// suite` (1.24 by one thread and 1.15 by two, of means beside mimalloc), and 1.7 times
-// where there is nothing but malloc and free of small blocks: see the package shard.
+//	                            Heap  Allocator  modernc  behind a mutex
+//	malloc and free, 64 bytes    5.4        9.7      5.4              31
+//	mixed batch of 256           8.8       13.2     10.7              32
+//	replace 1 of 50,000, 16     13.2       16.4     12.7              32
+//	                     64     14.9       18.8     15.8              33
+//	                    256     19.5       26.1     23.8              53
+//
+// Two calls that do nothing but store a word take 2.8. So no allocator behind two calls can
+// be twice as fast as modernc.org/memory at the first: the calls alone are half of it, and
+// Go does not inline a fast path that ends in a call (that alone is 57 of the 80 which its
+// inliner allows). What an Allocator has on top of a Heap is procPin and procUnpin, four
+// more calls, and the count of sections. A free of a block that was not the last one handed
+// out looks at map, header, ownership word, index and bit, which is what makes bad frees
+// errors, and what C allocators leave out.
+//
+// # Beside C allocators
+//
+// What was aimed at and what was reached, relative to mimalloc 2.0 (Debian's), in the
+// medians of `go run -C benchmarks . suite -rounds 3` on the same machine:
+//
+//	                                       aim   Allocator   Heap (aim)
+//	pair                                   1.0         1.8   1.1  (0.4)
+//	batch                                  1.2         1.9   1.6  (0.9)
+//	time, one thread, geometric mean       1.1         1.2   1.03
+//	    the largest                        1.6         2.4   2.0
+//	time, two threads, geometric mean      1.1        0.99   0.97
+//	    the largest                        1.6         2.3   2.1
+//	memory, geometric means                1.1        0.79   0.77
+//	    the largest, below 1 MiB           1.5         2.0   1.6
+//	    the largest of the others          1.5         1.3   1.1
+//	Go heap's time, one thread               3         2.7   3.1
+//	                two threads              3         2.3   2.3
+//
+// The largest in time are glibc-thread, glibc-simple, batch and pair: loops of nothing but
+// malloc and free. To malloc and free 128 blocks of 48 bytes takes 160 instructions each on a
+// Heap, and 59 with mimalloc, as callgrind counts them: what a free looks at (see above) is
+// most of the difference, then the two stores that keep a block's bit, then Go's calls and
+// the nops that it leaves where it has inlined one. The largest in memory is xmalloc-test,
+// 800 KiB with mimalloc: each P's shard has pools of its own of every class.
+//
+// Hardened allocators take 1.2 times as long over these workloads by one thread, and 1.14
+// by two but for xmalloc-test (1.27 with it: there it takes 3 times as long, for what others
+// have freed comes back to the pool a few blocks at a time), and 1.6 to 1.8 times where
+// there is nothing but malloc and free of small blocks: see the package shard.
 //
 // Of a million blocks that one goroutine has made on two Ps, as the scheduler moved it,
-// one is replaced at random in 125 ns on an Allocator and in 93 on a Heap, of ten million
-// in 460 and 280 (mimalloc: 137 and 705; the growth table of `go run -C benchmarks .
-// suite`): those of the P that it has left are freed by a compare-and-swap each, until
-// that P's shard is drained, which it is soon.
+// one is replaced at random in 136 ns on an Allocator and in 89 on a Heap, of ten million
+// in 419 and 252 (mimalloc: 125 and 382; the growth table of the suite): those of the P that
+// it has left are freed by a compare-and-swap each, until that P's shard is drained, which
+// it is soon.
 //
 // # Caveats
 //
