@@ -214,10 +214,10 @@
 // the nops that it leaves where it has inlined one. The largest in memory is xmalloc-test,
 // 800 KiB with mimalloc: each P's shard has pools of its own of every class.
 //
-// Hardened allocators take 1.2 times as long over these workloads by one thread, and 1.14
-// by two but for xmalloc-test (1.27 with it: there it takes 3 times as long, for what others
-// have freed comes back to the pool a few blocks at a time), and 1.6 to 1.8 times where
-// there is nothing but malloc and free of small blocks: see the package shard.
+// Hardened allocators take 1.2 times as long over these workloads by one thread, and 1.27
+// by two, or 1.14 without xmalloc-test, where they take 3 to 4 times as long while its
+// threads run at once; and 1.6 to 1.8 times where there is nothing but malloc and free of
+// small blocks: see the package shard.
 //
 // Of a million blocks that one goroutine has made on two Ps, as the scheduler moved it,
 // one is replaced at random in 136 ns on an Allocator and in 89 on a Heap, of ten million
