@@ -134,7 +134,7 @@ func (l *listObject) item(i uint32) *link {
 	return (*link)(unsafe.Add(l.items.ptr(), uintptr(i)*ptrBytes))
 }
 
-// rowOf returns what a tuple or list refers to, while it does not change. None is nil.
+// rowOf returns what a tuple or list refers to, while it does not change. No item is nil.
 func rowOf(h *header) []*header {
 	if h.typ == typeTuple {
 		t := tupleOf(h)
