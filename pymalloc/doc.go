@@ -219,7 +219,7 @@
 // Heap, and 59 with mimalloc, as callgrind counts them: what a free looks at (see above) is
 // most of the difference, then the two stores that keep a block's bit, then Go's calls and
 // the nops that it leaves where it has inlined one. The largest in memory is xmalloc-test,
-// 800 KiB with mimalloc, 1.6 MiB here, 1.3 MiB in C's: batches of 256 KiB that are under way,
+// 800 KiB with mimalloc, 1.6 MiB here, 1.3 with glibc: batches of 256 KiB that are under way,
 // or that the other thread has freed and the first has not found again.
 //
 // Hardened allocators take 1.2 times as long over these workloads by one thread, and 1.27
