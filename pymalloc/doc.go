@@ -231,7 +231,8 @@
 // one is replaced at random in 136 ns on an Allocator and in 89 on a Heap, of ten million
 // in 419 and 252 (mimalloc: 125 and 382; the growth table of the suite): those of the P that
 // it has left are freed by a compare-and-swap each, until that P's shard is drained, which
-// it is soon.
+// it is soon. Of a hundred million (`-max 100000000`) it takes 1.9 µs, and 0.8 with mimalloc:
+// the headers, 100 MiB of them, are in no cache either.
 //
 // # Caveats
 //
