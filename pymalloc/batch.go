@@ -16,6 +16,9 @@ const batchPinned = 32
 // returns them, for less than as many calls cost. If one fails, those before it
 // are freed, ps is all nil, and the error is UnsafeMalloc's.
 func (a *Allocator) UnsafeMallocBatch(ps []unsafe.Pointer, size int) error {
+	if size < 0 {
+		panic("pymalloc: UnsafeMallocBatch: negative size")
+	}
 	for done := 0; done < len(ps); {
 		if uint(size)-1 < sizeclass.Max {
 			done += a.mallocPinned(ps[done:min(done+batchPinned, len(ps))], sizeclass.Of(size))
@@ -23,9 +26,10 @@ func (a *Allocator) UnsafeMallocBatch(ps []unsafe.Pointer, size int) error {
 				break
 			}
 		}
-		p, _, err := a.allocSlow("UnsafeMallocBatch", nil, size, 1)
+		// One that needs more than to be taken; all of them on a hardened allocator.
+		p, err := a.UnsafeMalloc(size)
 		if err != nil {
-			err = errors.Join(err, a.UnsafeFreeBatch(ps[:done]))
+			err = errors.Join(as("UnsafeMallocBatch", err), a.UnsafeFreeBatch(ps[:done]))
 			clear(ps)
 			return err
 		}
