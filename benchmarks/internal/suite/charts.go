@@ -99,7 +99,9 @@ func (r *Report) barChart(what string, threads int, figure func(Sample) float64)
 	one := plotter.NewFunction(func(float64) float64 { return 1 })
 	one.Color = color.Gray{Y: 140}
 	p.Add(one)
-	width := vg.Points(float64(len(workloads))*(bar*float64(len(impls))+16) + 150)
+	const legend = 2 // groups of bars that have the place of the legend
+	p.X.Max += legend
+	width := vg.Points(float64(len(workloads)+legend) * (bar*float64(len(impls)) + 16))
 	return p, width, nil
 }
 
