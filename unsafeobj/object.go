@@ -221,7 +221,7 @@ func decrefSlow(h *header) {
 	switch {
 	case h.space > 0 && h.refs == 1:
 		h.refs = 0
-		s := ownedByID(h.space)
+		s := spaceOf(h)
 		if h.typ < firstContainer {
 			s.freeLeaf(h)
 			return

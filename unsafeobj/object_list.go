@@ -134,16 +134,6 @@ func (l *listObject) item(i uint32) *link {
 	return (*link)(unsafe.Add(l.items.ptr(), uintptr(i)*ptrBytes))
 }
 
-// rowOf returns what a tuple or list refers to, while it does not change. No item is nil.
-func rowOf(h *header) []*header {
-	if h.typ == typeTuple {
-		t := tupleOf(h)
-		return unsafe.Slice((**header)(unsafe.Pointer(t.item(0))), t.n)
-	}
-	l := listOf(h)
-	return unsafe.Slice((**header)(l.items.ptr()), l.n)
-}
-
 // List is a handle on a list. Its items are its own references.
 type List struct {
 	_ [0]*List
@@ -284,13 +274,10 @@ func (List) insert(h, x *header, i int) error {
 		if i < 0 {
 			i = max(i+n, 0)
 		}
+		i = min(i, n)
 		items := unsafe.Slice((*link)(o.items.ptr()), n+1)
-		if i < n {
-			copy(items[i+1:], items[i:])
-			s.gc.moved(h, i, 1)
-		} else {
-			i = n
-		}
+		copy(items[i+1:], items[i:])
+		s.gc.moved(h, i, 1)
 		s.hold(h, x)
 		items[i].set(x)
 		o.n++

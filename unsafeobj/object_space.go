@@ -733,16 +733,10 @@ func (s *Space) dead(h *header) {
 	}
 	s.drains = true
 	for {
-		if h.typ == typeTuple || h.typ == typeList {
-			for _, x := range rowOf(h) {
+		for c := childrenOf(h); c.left > 0; {
+			var x *header
+			if x, c = c.next(); x != nil {
 				s.lose(x)
-			}
-		} else {
-			for c := childrenOf(h); c.left > 0; {
-				var x *header
-				if x, c = c.next(); x != nil {
-					s.lose(x)
-				}
 			}
 		}
 		s.freeContainer(h)
