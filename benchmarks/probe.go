@@ -58,8 +58,6 @@ func probe(_ context.Context, args []string, stdout, stderr io.Writer) error {
 
 func probeWhat(what string, info impl.Info, threads, scale int) (s suite.Sample, err error) {
 	runtime.GC()
-	proc.BringIn()
-	s.BeginResident = proc.Resident()
 	before := proc.ReadCollector()
 	switch what {
 	case suite.Decay:
@@ -74,9 +72,11 @@ func probeWhat(what string, info impl.Info, threads, scale int) (s suite.Sample,
 		if i < 0 {
 			return s, usageError{fmt.Errorf("%s: no workload %q", probeCommand, what)}
 		}
+		proc.BringIn()
+		s.BeginResident = proc.Resident()
 		s.Result, err = all[i].Run(info, threads, scale)
+		s.PeakResident = proc.PeakResident()
 	}
-	s.PeakResident = proc.PeakResident()
 	after := proc.ReadCollector()
 	s.GCCycles, s.GCCPU = after.Cycles-before.Cycles, time.Duration((after.CPU-before.CPU)*float64(time.Second))
 	return s, err

@@ -118,36 +118,22 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 //
 //go:noinline
 func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
-	if hp := h.fast; uint(size)-1 < sizeclass.Max && hp != nil {
+	if hp := h.h; uint(size)-1 < sizeclass.Max && hp != nil {
 		c := sizeclass.Of(size)
 		s := hp.Begin()
 		if s != nil {
 			var p unsafe.Pointer
 			clean := false
-			if s.HasHot(c) {
+			if h.hard != nil {
+				if p = s.TakeHard(size); p == nil {
+					p, clean = s.DealHard(size)
+				}
+			} else if s.HasHot(c) {
 				p = s.TakeHot()
 			} else if m := s.Magazine(c); !m.IsEmpty() {
 				p = m.Pop()
 			} else {
 				p, clean = s.Used(c).PopZero()
-			}
-			if p != nil {
-				pool.Unseal(p)
-				hp.End()
-				runtime.KeepAlive(h)
-				if !clean {
-					zero(p, size)
-				}
-				return p, nil
-			}
-		}
-		hp.End()
-	}
-	if hp := h.hard; hp != nil && size > 0 {
-		if s := hp.Begin(); s != nil {
-			p, clean := s.TakeHard(size), false
-			if p == nil {
-				p, clean = s.DealHard(size)
 			}
 			if p != nil {
 				pool.Unseal(p)

@@ -77,14 +77,12 @@ func (s *Shard) DealHard(size int) (p unsafe.Pointer, zero bool) {
 //
 //go:nosplit
 func (s *Shard) FreeHard(h *pool.Header, p unsafe.Pointer) bool {
-	for !s.OwnsQuiet(h) {
-		if !h.IsInner() {
-			return false
-		}
-		h = h.Outer()
+	h = s.ownQuiet(h)
+	if h == nil || s.wipe {
+		return false
 	}
 	i := h.Index(p)
-	if !h.IsInUse(i) || s.wipe {
+	if !h.IsInUse(i) {
 		return false
 	}
 	m := s.Shuffled(h.Class())
@@ -108,14 +106,12 @@ func (s *Shard) FreeHard(h *pool.Header, p unsafe.Pointer) bool {
 //
 //go:nosplit
 func (s *Shard) FreeWipe(h *pool.Header, p unsafe.Pointer) bool {
-	for !s.OwnsQuiet(h) {
-		if !h.IsInner() {
-			return false
-		}
-		h = h.Outer()
+	h = s.ownQuiet(h)
+	if h == nil || !s.wipe {
+		return false
 	}
 	i := h.Index(p)
-	if !h.IsInUse(i) || !s.wipe || h.IsFreed(p) || h.Overrun(p) {
+	if !h.IsInUse(i) || h.IsFreed(p) || h.Overrun(p) {
 		return false
 	}
 	m := s.Shuffled(h.Class())
@@ -133,4 +129,16 @@ func (s *Shard) FreeWipe(h *pool.Header, p unsafe.Pointer) bool {
 		h.Push(i)
 	}
 	return true
+}
+
+// ownQuiet returns the header of the pool or run that the unit of h is part of, if the
+// shard OwnsQuiet it, or nil.
+func (s *Shard) ownQuiet(h *pool.Header) *pool.Header {
+	for !s.OwnsQuiet(h) {
+		if !h.IsInner() {
+			return nil
+		}
+		h = h.Outer()
+	}
+	return h
 }

@@ -39,9 +39,9 @@
 // some 80 instructions, as counted by eye in the assembly: the two calls, 20; a seal
 // written, and looked at twice, 20; a tail written and looked at, 11; the random number,
 // and the block in the hat that is moved, 20. What the pool deals, rather than to give its
-// lowest block, is 35 more, for each block that was not freed lately. A pair takes some 8 ns more for it all, and no
-// part stands out: without the look at the seal in free, without that at the tail, or
-// without the hat it took half a nanosecond less at most, which is within the noise.
+// lowest block, is 35 more, for each block that was not freed lately. No part stands out:
+// without the look at the seal in free, without that at the tail, or without the hat a pair
+// took half a nanosecond less at most, which is within the noise.
 package shard
 
 import (

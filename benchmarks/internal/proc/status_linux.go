@@ -28,11 +28,12 @@ func BringIn() {
 	}
 	for line := range bytes.Lines(b) {
 		if begin, end, ok := parseMapping(string(line)); ok {
-			const populateRead = 22 // MADV_POPULATE_READ
 			_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, begin, end-begin, populateRead)
 		}
 	}
 }
+
+const populateRead = 22 // MADV_POPULATE_READ
 
 // parseMapping reads a line of /proc/self/maps: the range, if it is of a file.
 func parseMapping(line string) (begin, end uintptr, ok bool) {
