@@ -215,16 +215,15 @@
 // both take about 100 KiB.
 //
 // The largest in time are glibc-thread, glibc-simple, batch and pair: loops of nothing but
-// malloc and free. To malloc and free 128 blocks of 48 bytes takes 160 instructions each on a
-// Heap, and 59 with mimalloc, as callgrind counts them: what a free looks at (see above) is
-// most of the difference, then the two stores that keep a block's bit, then Go's calls and
-// the nops that it leaves where it has inlined one. The largest in memory is xmalloc-test,
+// malloc and free. What a free looks at (see above) is most of the difference, then the two
+// stores that keep a block's bit, then Go's calls and the nops that it leaves where it has
+// inlined one. The largest in memory is xmalloc-test,
 // 800 KiB with mimalloc, 1.6 MiB here, 1.3 with glibc: batches of 256 KiB that are under way,
 // or that the other thread has freed and the first has not found again.
 //
 // Hardened allocators take 1.2 times as long over these workloads by one thread, and 1.27
 // by two, or 1.14 without xmalloc-test, where they take 3 to 4 times as long while its
-// threads run at once; and 1.6 to 1.8 times where there is nothing but malloc and free of
+// threads run at once; and up to 1.8 times where there is nothing but malloc and free of
 // small blocks: see the package shard.
 //
 // Of a million blocks that one goroutine has made on two Ps, as the scheduler moved it,
