@@ -23,7 +23,7 @@ const probeCommand = "probe"
 
 // suiteImplementations are those of the suite that are Go's.
 func suiteImplementations() []impl.Info {
-	all := append(slices.Clone(implementations), impl.Hardened(), impl.SyncPool())
+	all := append(slices.Clone(implementations), impl.Hardened(), impl.Canaries(), impl.SyncPool())
 	if c, ok := impl.CMalloc(); ok {
 		all = append(all, c)
 	}

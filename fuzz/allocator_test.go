@@ -64,6 +64,7 @@ func (in *input) options() pymalloc.Options {
 	}
 	b = in.byte()
 	o.Hardened, o.WipeOnFree = b%8 == 1 || b%8 == 2, b%8 == 2 || b%8 == 3
+	o.Canaries = o.Hardened && b>>3%2 == 0
 	return o
 }
 

@@ -23,10 +23,10 @@ import (
 //go:noinline
 func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 	if uint(size)-1 < sizeclass.Max {
-		c := sizeclass.Of(size)
 		token := shard.Enter()
 		s, _ := a.view.Take(token)
 		if s != nil {
+			c := sizeclass.Of(size)
 			if s.HasHot(c) {
 				p := s.TakeHot()
 				pool.Unseal(p)
@@ -48,7 +48,7 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		} else if s, _ = a.view.TakeHard(token); s != nil {
 			p := s.TakeHard(size)
 			if p == nil {
-				p, _ = s.DealHard(size)
+				p, _ = s.DrawHard(size)
 			}
 			if p != nil {
 				pool.Unseal(p)
@@ -82,7 +82,7 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 			}
 		} else if s, _ = a.view.TakeHard(token); s != nil {
 			if p = s.TakeHard(size); p == nil {
-				p, clean = s.DealHard(size)
+				p, clean = s.DrawHard(size)
 			}
 		}
 		if p != nil {

@@ -28,6 +28,7 @@ type Allocator struct {
 
 // NewAllocator returns an allocator with options.
 func NewAllocator(o Options) (*Allocator, error) {
+	o.Hardened = o.Hardened || o.Canaries
 	if _, err := o.config(); err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func TestFastPathCode(t *testing.T) {
 		"runtime.procPin": true, "runtime.procUnpin": true, "runtime.morestack_noctxt": true,
 		// Leaving the fast path:
 		"pymalloc.(*Allocator).allocSlow": true, "pymalloc.(*Allocator).freeSlow": true, "pymalloc.freeError": true,
-		"shard.(*Shard).TakeHard": true, "shard.(*Shard).DealHard": true, "shard.(*Shard).FreeHard": true, "shard.(*Shard).FreeWipe": true,
+		"shard.(*Shard).TakeHard": true, "shard.(*Shard).DrawHard": true, "shard.(*Shard).FreeHard": true,
 		"shard.(*Table).Trip": true, "shard.(*Table).FreeEntered": true, "shard.(*Heap).Trip": true,
 	}
 	for _, name := range []string{
@@ -76,14 +76,14 @@ func TestPinnedCode(t *testing.T) {
 	for name, text := range assembly(t, "github.com/pyarena/pyarena/internal/tagstack") {
 		funcs[name] = text
 	}
-	leaves := map[string]bool{"shard.(*Shard).TakeHard": true, "shard.(*Shard).FreeHard": true}
+	leaves := map[string]bool{"shard.(*Shard).TakeHard": true}
 	for _, name := range []string{
 		"shard.(*Table).refill", "shard.(*Table).readInbox", "shard.(*Table).sweepOne", "shard.(*Table).freePinned",
 		"shard.(*Table).freeRemote", "shard.(*Table).trip", "shard.(*Table).shed", "shard.sizeAt",
 		"shard.(*Shard).acquire", "shard.(*Shard).list", "shard.(*Shard).unlist", "shard.(*Shard).retire",
-		"shard.(*Shard).settle", "shard.(*Shard).TakeHard", "shard.(*Shard).DealHard",
-		"shard.(*Shard).FreeHard", "shard.(*Shard).FreeWipe", "shard.(*Shard).take",
-		"pool.(*Header).PopZero", "pool.(*Header).Deal", "pool.(*Header).draw", "pool.(*Shuffled).Examine", "pool.(*shuffled).isWhole", "pool.(*Header).Wipe", "pool.(*Header).Retire", "pool.(*Header).Refill", "pool.(*Header).Quieten", "pool.(*Header).unchain",
+		"shard.(*Shard).settle", "shard.(*Shard).TakeHard", "shard.(*Shard).DrawHard",
+		"shard.(*Shard).FreeHard", "shard.(*Shard).take",
+		"pool.(*Header).PopZero", "pool.(*Header).Draw", "pool.(*Header).wasFree", "pool.(*Header).drawWord", "pool.(*Header).Wipe", "pool.(*Header).Retire", "pool.(*Header).Refill", "pool.(*Header).Quieten", "pool.(*Header).unchain",
 		"pool.(*Header).Collect", "pool.(*Header).Fill", "pool.(*Header).Unpost", "pool.(*Header).Take",
 		"pool.(*Header).PushRemote", "pool.(*Header).StateOf", "pool.(*Header).StateInBits", "pool.(*Header).wipe", "pool.(*Header).Format", "pool.(*Header).Own",
 		"tagstack.(*Stack).Push", "tagstack.(*Stack).Pop", "tagstack.(*Stack).TakeAll",

@@ -28,7 +28,6 @@
 //	shard      the private heap of one P, or of a Heap           internal/shard
 //	owner      the shard that a pool belongs to
 //	magazine   a shard's last freed blocks of a class             internal/pool
-//	hat        the part of a hardened magazine that is drawn from
 //	usedpools  a shard's pools with free blocks, by class; and those that are
 //	           nobody's, shared by all                           internal/tagstack
 //	freepools  empty pools, of a shard, shared, or in their arena
@@ -137,12 +136,10 @@
 // With [Options.Hardened] the fast path finds no shard, for the slots are counted apart
 // (shard.View), and looks for one there then. So it costs the others nothing, and a
 // hardened malloc and free are one call more each (Shard.TakeHard, Shard.FreeHard). A
-// free looks at the block's seal and the tail behind it, seals the block, puts it into a
-// hat of eight and what it draws from there on top of the magazine. A malloc takes that,
-// if its seal is whole. When nothing is on top of the hat the pool deals eight blocks,
-// drawn from a word of its bitmap (pool.Header.Deal). Blocks above 1 KiB have no hat:
-// each comes from the pool. [Options.WipeOnFree] goes the same way (Shard.FreeWipe). The
-// last units of a hardened arena are inaccessible.
+// free seals the block, and a malloc takes it if the seal is whole. What is not at hand is
+// drawn from a word of the first pool's bitmap (pool.Header.Draw). With [Options.Canaries] a
+// free looks at the word behind the block before. [Options.WipeOnFree] goes the same way.
+// The last units of a hardened arena are inaccessible.
 //
 // # Memory going back
 //
@@ -256,7 +253,8 @@
 //     not handed out twice for it, except when one of the frees comes after the block
 //     was handed out again, or while it is: no allocator can tell that.
 //   - A write to a freed block, or beyond the end of one, goes unnoticed mostly; it
-//     never misleads the allocator. [Options.Hardened] notices more.
+//     never misleads the allocator. [Options.Hardened] notices most of the former,
+//     [Options.Canaries] of the latter.
 //   - Close gives back live blocks too.
 //
 // # Build tags

@@ -20,7 +20,7 @@ var (
 	// block after it was freed.
 	ErrCorrupted = errors.New("memory is corrupted")
 	// ErrOverrun: the block was written to beyond its end. It is not freed, and
-	// never handed out again. Only hardened allocators notice. It is an
+	// never handed out again. Only allocators with Canaries notice. It is an
 	// ErrCorrupted too.
 	ErrOverrun = fmt.Errorf("block was written to beyond its end: %w", ErrCorrupted)
 	// ErrOptions: an option is out of range, or conflicts with another.

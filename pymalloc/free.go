@@ -55,15 +55,11 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 			}
 			return nil
 		}
-	} else if s, _ = a.view.TakeHard(token); s != nil && a.view.IsMine(p) {
-		if h := a.view.HeaderOf(p); s.FreeHard(h, p) || s.FreeWipe(h, p) {
+	} else if s, _ = a.view.TakeHard(token); s != nil {
+		if s.FreeHard(&a.view, p) {
 			shard.Exit(s, token)
 			return nil
 		}
-		if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
-			return freeError("UnsafeFree", uintptr(p), v)
-		}
-		return nil
 	}
 	shard.Exit(s, token)
 	return a.freeSlow("UnsafeFree", nil, p)

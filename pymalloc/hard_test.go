@@ -13,23 +13,24 @@ import (
 	"github.com/pyarena/pyarena/internal/grace"
 )
 
-// eachHard runs f for hardened allocators and their heaps, with and without wiping. All
-// is on one P, whose shard has at hand what was freed, for the janitor stays away.
+// eachHard runs f for hardened allocators and their heaps, with and without canaries and
+// wiping. All is on one P, whose shard has at hand what was freed, for the janitor stays
+// away.
 func eachHard(t *testing.T, f func(t *testing.T, a *Allocator, m source)) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	for _, wipe := range []bool{false, true} {
-		for _, heap := range []bool{false, true} {
-			t.Run(fmt.Sprintf("wipe=%v/heap=%v", wipe, heap), func(t *testing.T) {
-				a := newAllocator(t, Options{Hardened: true, WipeOnFree: wipe, RetainDelay: time.Hour})
-				if heap {
-					h := a.AcquireHeap()
-					defer h.Release()
-					f(t, a, h)
-				} else {
-					f(t, a, a)
-				}
-			})
-		}
+	for n := range 8 {
+		o := Options{Hardened: true, Canaries: n&1 != 0, WipeOnFree: n&2 != 0, RetainDelay: time.Hour}
+		heap := n&4 != 0
+		t.Run(fmt.Sprintf("canaries=%v/wipe=%v/heap=%v", o.Canaries, o.WipeOnFree, heap), func(t *testing.T) {
+			a := newAllocator(t, o)
+			if heap {
+				h := a.AcquireHeap()
+				defer h.Release()
+				f(t, a, h)
+			} else {
+				f(t, a, a)
+			}
+		})
 	}
 }
 
@@ -40,16 +41,19 @@ func TestHardAtHand(t *testing.T) {
 		for range 40 {
 			ps = append(ps, mustMalloc(t, m, 50))
 		}
-		if s := a.Stats(); s.LiveBlocks != 40 || s.InUseBytes != 40*56 {
-			t.Errorf("%d blocks of %d bytes are live, want 40 of %d", s.LiveBlocks, s.InUseBytes, 40*56)
+		usable := uint64(64)
+		if a.opts.Canaries {
+			usable = 56
+			end := (*byte)(unsafe.Add(ps[10], usable))
+			*end++
+			if err := m.UnsafeFree(ps[10]); !errors.Is(err, ErrOverrun) {
+				t.Errorf("a free of a block that was overrun returns %v", err)
+			}
+			*end--
 		}
-		p := ps[10]
-		end := (*byte)(unsafe.Add(p, UnsafeUsableSize(p)))
-		*end++
-		if err := m.UnsafeFree(p); !errors.Is(err, ErrOverrun) {
-			t.Errorf("a free of a block that was overrun returns %v", err)
+		if s := a.Stats(); s.LiveBlocks != 40 || s.InUseBytes != 40*usable {
+			t.Errorf("%d blocks of %d bytes are live, want 40 of %d", s.LiveBlocks, s.InUseBytes, 40*usable)
 		}
-		*end--
 		for _, p := range ps[:20] {
 			mustFree(t, m, p)
 		}
@@ -63,8 +67,8 @@ func TestHardAtHand(t *testing.T) {
 					t.Errorf("%s: the usable size is %d", what, n)
 				}
 			}
-			if s := a.Stats(); s.LiveBlocks != 20 || s.InUseBytes != 20*56 {
-				t.Errorf("%s: %d blocks of %d bytes are live, want 20 of %d", what, s.LiveBlocks, s.InUseBytes, 20*56)
+			if s := a.Stats(); s.LiveBlocks != 20 || s.InUseBytes != 20*usable {
+				t.Errorf("%s: %d blocks of %d bytes are live, want 20 of %d", what, s.LiveBlocks, s.InUseBytes, 20*usable)
 			}
 		}
 		want("freed")
@@ -255,7 +259,7 @@ func TestHardModel(t *testing.T) {
 // At the limit the blocks that are at hand are handed out too, however few.
 func TestHardLimit(t *testing.T) {
 	for _, size := range []int{56, 1000, 5000} {
-		a := newAllocator(t, Options{Hardened: true, LimitBytes: 1 << 20})
+		a := newAllocator(t, Options{Canaries: true, LimitBytes: 1 << 20})
 		var ps []unsafe.Pointer
 		for {
 			p, err := a.UnsafeMalloc(size)
@@ -293,7 +297,7 @@ func TestHardLimit(t *testing.T) {
 // A shard that was a hardened allocator's may be another's later, and the other way round.
 func TestHardAndNot(t *testing.T) {
 	for n := range 6 {
-		a := newAllocator(t, Options{Hardened: n%2 == 0})
+		a := newAllocator(t, Options{Hardened: n%3 == 1, Canaries: n%3 == 2})
 		for range 3 {
 			seen := map[unsafe.Pointer]bool{}
 			var ps []unsafe.Pointer

@@ -98,7 +98,7 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		if s := hp.Begin(); s != nil {
 			p := s.TakeHard(size)
 			if p == nil {
-				p, _ = s.DealHard(size)
+				p, _ = s.DrawHard(size)
 			}
 			if p != nil {
 				pool.Unseal(p)
@@ -126,7 +126,7 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 			clean := false
 			if h.hard != nil {
 				if p = s.TakeHard(size); p == nil {
-					p, clean = s.DealHard(size)
+					p, clean = s.DrawHard(size)
 				}
 			} else if s.HasHot(c) {
 				p = s.TakeHot()
@@ -220,12 +220,10 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 		hp.End()
 	}
 	if hp := h.hard; hp != nil {
-		if s := hp.Begin(); s != nil && hp.IsMine(p) {
-			if b := hp.HeaderOf(p); s.FreeHard(b, p) || s.FreeWipe(b, p) {
-				hp.End()
-				runtime.KeepAlive(h)
-				return nil
-			}
+		if s := hp.Begin(); s != nil && s.FreeHard(&hp.View, p) {
+			hp.End()
+			runtime.KeepAlive(h)
+			return nil
 		}
 		hp.End()
 	}

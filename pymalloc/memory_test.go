@@ -248,7 +248,7 @@ func TestFreeAfterUnmap(t *testing.T) {
 }
 
 func TestDoubleFree(t *testing.T) {
-	for _, o := range []Options{{}, {Hardened: true}, {WipeOnFree: true}} {
+	for _, o := range []Options{{}, {Hardened: true}, {Canaries: true}, {WipeOnFree: true}} {
 		testDoubleFree(t, o)
 	}
 }

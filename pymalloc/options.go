@@ -30,14 +30,17 @@ type Options struct {
 	// KeepAddresses says whether memory that is given back keeps its addresses,
 	// inaccessible, for later arenas and huge mappings of the process.
 	KeepAddresses KeepAddresses
-	// Hardened makes misuse show more often, and harder to exploit: free blocks
-	// are handed out in random order rather than the last one first; a free block
-	// whose first eight bytes were written to is found when it is to be handed
-	// out next, with ErrCorrupted; an inaccessible page ends every arena and every
-	// block of more than half an arena. An arena takes two of the process's
-	// mappings then (see vm.max_map_count on Linux). What it costs stands in the
-	// package documentation.
+	// Hardened makes misuse show more often, and harder to exploit: fresh blocks are
+	// handed out in random order rather than the lowest first; a free block whose
+	// first eight bytes were written to is found when it is to be handed out next,
+	// with ErrCorrupted; an inaccessible page ends every arena and every block of more
+	// than half an arena. An arena takes two of the process's mappings then (see
+	// vm.max_map_count on Linux). What it costs stands in the package documentation.
 	Hardened bool
+	// Canaries puts a secret word behind each block up to half an arena, and looks at it
+	// when the block is freed: a write of one byte beyond the usable size is found, with
+	// ErrOverrun. Of each size eight bytes less are to be used. It implies Hardened.
+	Canaries bool
 	// WipeOnFree clears blocks when they are freed, so that what they held is
 	// not to be read any more, by a later owner or in a core dump: blocks up to half an
 	// arena are overwritten with zeros, the pages of larger ones dropped. Arenas
@@ -77,7 +80,7 @@ func (o Options) config() (c shard.Config, err error) {
 		return c, bad("ArenaBytes", o.ArenaBytes, fmt.Sprintf("0 or a power of two from %d to %d", arena.MinBytes, arena.MaxBytes))
 	}
 	if o.Hardened {
-		c.Geometry = c.Geometry.Harden()
+		c.Geometry = c.Geometry.Harden(o.Canaries)
 	}
 	switch {
 	case o.LimitBytes < 0 || o.LimitBytes > 0 && o.LimitBytes < arenaBytes:

@@ -329,7 +329,22 @@ func misuses() (all []misuse) {
 		_, err := a.UnsafeMalloc(int(^uint(0) >> 1))
 		return verdictOf(err)
 	})
-	add("the address of the next block, guessed", func(t *testing.T, a *Allocator) string {
+	add("the address of the next fresh block, guessed", func(t *testing.T, a *Allocator) string {
+		hits := 0
+		p := mustMalloc(t, a, 64)
+		for range 100 {
+			q := mustMalloc(t, a, 64)
+			if size := UnsafeUsableSize(p); q == unsafe.Add(p, size) || q == unsafe.Add(p, size+8) {
+				hits++
+			}
+			p = q
+		}
+		if hits > 50 {
+			return "right: the one behind the last"
+		}
+		return "mostly wrong"
+	})
+	add("the address of the next block after a free, guessed", func(t *testing.T, a *Allocator) string {
 		hits := 0
 		for range 100 {
 			p := mustMalloc(t, a, 64)
@@ -356,7 +371,7 @@ func TestSecurity(t *testing.T) {
 	}
 	// A block that one P's shard keeps is not handed out by another's.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	modes := []Options{{}, {Hardened: true}, {Hardened: true, WipeOnFree: true}}
+	modes := []Options{{}, {Hardened: true}, {Canaries: true}, {Canaries: true, WipeOnFree: true}}
 	for i := range modes {
 		modes[i].RetainDelay = time.Hour // what the janitor unmaps is nobody's, and not to be read
 	}

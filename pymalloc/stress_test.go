@@ -260,10 +260,11 @@ func TestStress(t *testing.T) {
 		{ArenaBytes: 256 << 10},
 		{ArenaBytes: 4 << 20, RetainBytes: -1, RetainDelay: 20 * time.Millisecond},
 		{Hardened: true},
-		{Hardened: true, WipeOnFree: true, ArenaBytes: 256 << 10},
+		{Canaries: true},
+		{Canaries: true, WipeOnFree: true, ArenaBytes: 256 << 10},
 		{WipeOnFree: true},
 	} {
-		t.Run(fmt.Sprintf("arena=%d/hardened=%v/wipe=%v", o.ArenaBytes, o.Hardened, o.WipeOnFree), func(t *testing.T) {
+		t.Run(fmt.Sprintf("arena=%d/hardened=%v/canaries=%v/wipe=%v", o.ArenaBytes, o.Hardened, o.Canaries, o.WipeOnFree), func(t *testing.T) {
 			a, err := NewAllocator(o)
 			if err != nil {
 				t.Fatal(err)

@@ -208,7 +208,7 @@ func (s *Set) TakeRun(units int, usable uintptr) (p unsafe.Pointer, zero bool, e
 	}
 	h.PlaceRun(usable)
 	p = h.Start()
-	if s.Hardened() {
+	if s.Tail > 0 {
 		pool.SetTail(p, usable)
 	}
 	return p, zero, nil
@@ -244,7 +244,7 @@ func (s *Set) place(a *Header, unit, n int, clean bool) *pool.Header {
 	h := s.headerOf(unsafe.Pointer(a), unit)
 	h.Place(a.first+uint32(unit), s.distance(unit), n, clean)
 	if s.Hardened() {
-		h.Harden()
+		h.Harden(s.Tail)
 	}
 	for i := 1; i < n; i++ {
 		s.headerOf(unsafe.Pointer(a), unit+i).PlaceInner(i)
@@ -296,7 +296,7 @@ func (s *Set) PutRun(p unsafe.Pointer, wipe bool) error {
 	if h.Owner() != pool.Run || h.Start() != p {
 		return ErrNoRun
 	}
-	if s.Hardened() && !pool.IsTail(p, h.Usable()) {
+	if s.Tail > 0 && !pool.IsTail(p, h.Usable()) {
 		return ErrOverrun
 	}
 	if wipe {
@@ -318,8 +318,8 @@ func (s *Set) put(h *pool.Header) {
 			invariant.Check(!free.has(i), "arena: unit freed twice")
 		}
 		free.set(i)
-		s.headerOf(base, i).Unplace()
 	}
+	h.Unplace() // the others tell a double free where the block was
 	a.nfree += uint32(n)
 	s.used -= n
 	_, a.row = s.fit(a, s.Units)

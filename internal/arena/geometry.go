@@ -31,6 +31,7 @@ type Geometry struct {
 	Units       int // in an arena, those of the header among them
 	HeaderUnits int
 	GuardUnits  int // at the end, inaccessible; 0 unless hardened
+	Tail        int // bytes behind the usable ones of a block of a hardened arena: 0 or pool.TailBytes
 }
 
 // NewGeometry returns the geometry of arenas of the given size, a power of two.
@@ -64,9 +65,13 @@ var geometries = func() (all [27]Geometry) {
 func GeometryOf(log uint) *Geometry { return &geometries[log] }
 
 // Harden returns the geometry of hardened arenas of the same size: the last
-// units of each are inaccessible, one page or more, and pools are hardened.
-func (g Geometry) Harden() Geometry {
+// units of each are inaccessible, one page or more, and pools are hardened, with canaries
+// if so.
+func (g Geometry) Harden(canaries bool) Geometry {
 	g.GuardUnits = max(1, osmem.PageSize()/g.UnitBytes)
+	if canaries {
+		g.Tail = pool.TailBytes
+	}
 	return g
 }
 
@@ -113,7 +118,7 @@ func (g *Geometry) PoolOf(p unsafe.Pointer) *pool.Header {
 	base := g.baseOf(p)
 	unit := int(uintptr(p)-uintptr(base)) >> g.UnitLog
 	h := g.headerOf(base, unit)
-	if h.Owner() == pool.Inner {
+	for h.Owner() == pool.Inner {
 		h = h.Outer()
 	}
 	return h

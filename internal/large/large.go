@@ -21,7 +21,6 @@ import (
 
 	"github.com/pyarena/pyarena/internal/addrmap"
 	"github.com/pyarena/pyarena/internal/arena"
-	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/osmem"
 )
 
@@ -140,10 +139,7 @@ func NewSet(arenas *arena.Set, budget *arena.Budget, id uint32, conf Config) *Se
 // Alloc returns a block of at least size bytes at a multiple of align, a power
 // of two, and whether it is known to be zero.
 func (s *Set) Alloc(size, align int) (p unsafe.Pointer, zero bool, err error) {
-	tail := 0
-	if s.arenas.Hardened() {
-		tail = pool.TailBytes
-	}
+	tail := s.arenas.Tail
 	if size+tail > s.arenas.RunMax() || align > s.arenas.UnitBytes {
 		return s.allocHuge(size, align)
 	}

@@ -31,7 +31,7 @@ func (h *Header) Check() error {
 		return h.fault("block %d is in use, %d were handed out so far", last, h.carved)
 	}
 	for i := range h.blocks {
-		if p := unsafe.Add(h.Start(), int(i*h.size)); h.IsHard() && h.IsInUse(i) && h.Overrun(p) {
+		if p := unsafe.Add(h.Start(), int(i*h.size)); h.Tail() > 0 && h.IsInUse(i) && h.Overrun(p) {
 			return h.fault("block %p was written to beyond its end", p)
 		}
 	}

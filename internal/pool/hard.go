@@ -1,12 +1,13 @@
 package pool
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"unsafe"
 )
 
-// TailBytes is what a hardened block has behind its usable bytes: a word that
-// tells whether something was written beyond them.
+// TailBytes is what a block with a canary has behind its usable bytes: a word that tells
+// whether something was written beyond them.
 const TailBytes = 8
 
 // tail is what the word says, but for the block's address, a multiple of 16, shifted so
@@ -14,13 +15,8 @@ const TailBytes = 8
 // programs write most often where they should not.
 var tail = rand.Uint64() | 1<<63 | 1<<7
 
-// Tail returns the bytes behind a block's usable ones, 0 unless hardened.
-func (h *Header) Tail() int {
-	if h.IsHard() {
-		return TailBytes
-	}
-	return 0
-}
+// Tail returns the bytes behind a block's usable ones: 0 or TailBytes.
+func (h *Header) Tail() int { return int(h.tail) }
 
 // SetTail writes the word behind the usable bytes of the block at p.
 func SetTail(p unsafe.Pointer, usable uintptr) {
@@ -35,11 +31,12 @@ func IsTail(p unsafe.Pointer, usable uintptr) bool {
 // Overrun reports whether the block at p, in use, was written to beyond its
 // usable bytes.
 func (h *Header) Overrun(p unsafe.Pointer) bool {
-	return h.IsHard() && !IsTail(p, uintptr(h.size-TailBytes))
+	return h.tail != 0 && !IsTail(p, uintptr(h.size-TailBytes))
 }
 
-// Harden makes the pool, placed and not formatted yet, a hardened one.
-func (h *Header) Harden() { h.hard = true }
+// Harden makes the pool, placed and not formatted yet, a hardened one, whose blocks have
+// tail bytes behind their usable ones, 0 or TailBytes.
+func (h *Header) Harden(tail int) { h.hard, h.tail = true, uint8(tail) }
 
 // IsHard reports whether the pool is hardened.
 func (h *Header) IsHard() bool { return h.hard }
@@ -49,12 +46,82 @@ func ownSeal(p unsafe.Pointer) uint64 { return uint64(uintptr(p))<<32 ^ sealKey 
 
 var sealKey = sealed(nil, 0)
 
-// SealOf returns what the owner's free writes to the block at p, and whether the block may
-// have a whole seal: then IsFreed tells.
-func SealOf(p unsafe.Pointer) (seal uint64, freed bool) {
-	seal = ownSeal(p)
-	link := load64((*uint64)(p)) ^ seal // twice, if it is one
-	return seal, uint32(link) == uint32(link>>32)
+// OwnSeal marks the block at p as Seal does.
+func OwnSeal(p unsafe.Pointer) { *(*uint64)(p) = ownSeal(p) }
+
+// HasOwnSeal reports whether the block at p is as OwnSeal left it.
+func HasOwnSeal(p unsafe.Pointer) bool { return *(*uint64)(p) == ownSeal(p) }
+
+// Draw takes a free block, drawn at random from a word of the bitmap, and from another
+// word, that is drawn, once that has none left. It returns nil if the pool has no block, or
+// one that was written to after it was freed: then broken tells which, and takes it out of
+// use if it is lost. Owner only, hardened pools only.
+//
+//go:nosplit
+func (h *Header) Draw(r *Random, lose bool) (p, broken unsafe.Pointer) {
+	w := h.bits(uint32(h.pick) * 64)
+	if *w == 0 {
+		if w = h.drawWord(r); w == nil {
+			return nil, nil
+		}
+	}
+	first, x := uint32(h.pick)*64, *r
+	n := uint64(min(64, h.blocks-first)) // of the word's bits that are blocks
+	turn := int(uint64(x.Next()>>32) * n >> 32)
+	i := uint32(bits.TrailingZeros64(bits.RotateLeft64(*w, -turn))+turn) & 63
+	p = unsafe.Add(unsafe.Pointer(h), h.start2+(first+i)*h.size2)
+	if !HasOwnSeal(p) && !h.wasFree(p) {
+		if !lose {
+			return nil, p
+		}
+		p, broken = nil, p
+	}
+	*r = x
+	store64(w, *w&^(1<<i))
+	store(&h.live, h.live+1)
+	h.carved = h.blocks
+	if h.tail != 0 {
+		SetTail(unsafe.Add(unsafe.Pointer(h), h.start2+(first+i)*h.size2), uintptr(h.size2-TailBytes))
+	}
+	return p, broken
+}
+
+// wasFree reports whether the free block at p, which has no seal of its owner's, was not
+// written to: others have freed it, or it was never handed out.
+//
+//go:nosplit
+func (h *Header) wasFree(p unsafe.Pointer) bool {
+	first := *(*uint64)(p)
+	return first == 0 && h.clean || h.isSeal(first, p)
+}
+
+// drawWord makes the word of the bitmap that blocks are drawn from the next with some,
+// from one on that is drawn, and returns it; nil if there is none.
+//
+//go:nosplit
+func (h *Header) drawWord(r *Random) *uint64 {
+	words := (h.blocks + 63) / 64
+	at := uint32(uint64(r.Next()>>32) * uint64(words) >> 32)
+	for range words {
+		if w := h.bits(at * 64); *w != 0 {
+			h.pick = uint8(at)
+			return w
+		}
+		if at++; at == words {
+			at = 0
+		}
+	}
+	return nil
+}
+
+// Random is a state of a linear generator, of which the high bits are the random ones. It
+// is fast, not cryptographic.
+type Random uint64
+
+// Next returns the next state. A factor of 31 bits fits into the instruction.
+func (r *Random) Next() Random {
+	*r = *r*0x5bd1e995 + 0x3c6ef35f
+	return *r
 }
 
 // sealAll seals all blocks, which are free.

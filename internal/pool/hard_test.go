@@ -11,8 +11,13 @@ import (
 	"github.com/pyarena/pyarena/internal/sizeclass"
 )
 
-// newHard is a hardened pool, owned by me; dirty says that its memory was used.
+// newHard is a hardened pool with canaries, owned by me; dirty says that its memory was used.
 func newHard(t testing.TB, size int, dirty bool) *pool.Header {
+	t.Helper()
+	return newHardTail(t, size, pool.TailBytes, dirty)
+}
+
+func newHardTail(t testing.TB, size, tail int, dirty bool) *pool.Header {
 	t.Helper()
 	f, c := newFake(t, 4<<10, 60), sizeclass.Of(size)
 	h := f.place(f.headerUnits, int(f.shapes[c].Units), !dirty)
@@ -21,7 +26,7 @@ func newHard(t testing.TB, size int, dirty bool) *pool.Header {
 			*(*uint64)(unsafe.Add(h.Start(), i*8)) = rand.Uint64() &^ (1 << 32) // the high half is even: no seal
 		}
 	}
-	h.Harden()
+	h.Harden(tail)
 	h.Format(c, &f.shapes[c])
 	h.Own(me)
 	return h
@@ -30,52 +35,61 @@ func newHard(t testing.TB, size int, dirty bool) *pool.Header {
 // hard is a magazine of a hardened shard on its places, and what the shard does with it.
 type hard struct {
 	testing.TB
-	m      pool.Shuffled
-	places [24]pool.Cached
+	m      pool.Magazine
+	places [17]pool.Cached
 	r      pool.Random
 }
 
 func newHardMagazine(t testing.TB, size int, seed uint64) *hard {
 	d := &hard{TB: t, r: pool.Random(seed)}
-	d.m.Init(d.places[:pool.ShuffledBlocks(size)], size)
+	d.m.Init(d.places[:pool.MagazineBlocks(size)+1])
 	return d
 }
 
-// malloc takes a block, from the hat as well if few; whole is false if it was damaged.
-func (d *hard) malloc(h *pool.Header, few bool) (p unsafe.Pointer, whole bool) {
+// malloc takes a block; whole is false if it was damaged.
+func (d *hard) malloc(h *pool.Header) (p unsafe.Pointer, whole bool) {
 	d.Helper()
-	if !d.m.HasChoice() {
-		h.Deal(&d.m, &d.r)
-	}
-	if !d.m.HasChoice() && !(few && d.m.Len() > 0) {
-		return nil, true
-	}
-	p, whole, zero := d.m.Examine()
-	if top := d.m.Top(); top != nil && (top != p || !whole) {
-		d.Fatalf("Top returns %p, Examine %p, whole: %v", top, p, whole)
-	}
-	d.m.Pop(p)
-	if whole {
-		pool.Unseal(p)
-		if b := unsafe.Slice((*byte)(p), h.Size()-h.Tail()); zero && bytes.Count(b, []byte{0}) != len(b) {
-			d.Fatalf("block %p is said to be zero, and is not", p)
+	if d.m.IsEmpty() {
+		if q, broken := h.Draw(&d.r, false); broken != nil {
+			if q != nil || !h.IsFreed(broken) && h.IsInUse(h.Index(broken)) {
+				d.Fatalf("%p is drawn, and %p said to be broken", q, broken)
+			}
+			if q, lost := h.Draw(&d.r, true); q != nil || lost != broken {
+				d.Fatalf("%p is drawn, or %p lost, want %p", q, lost, broken)
+			}
+			return broken, false
+		} else if p = q; p == nil {
+			return nil, true
 		}
+	} else if p = d.m.Pop(); !pool.HasOwnSeal(p) {
+		return p, false
 	}
-	return p, whole
+	if h.Overrun(p) {
+		d.Fatalf("block %p has no tail", p)
+	}
+	pool.Unseal(p)
+	return p, true
 }
 
 // free frees a block as its owner, into the magazine if there is room.
 func (d *hard) free(h *pool.Header, p unsafe.Pointer) {
 	d.Helper()
-	seal, freed := pool.SealOf(p)
-	if i := h.Index(p); !h.IsInUse(i) || freed || d.m.IsOverrun(p) {
-		d.Fatalf("block %p, in use, is free: %v, seems sealed: %v, overrun: %v", p, !h.IsInUse(i), freed, d.m.IsOverrun(p))
-	} else if d.m.HasRoom() {
-		d.m.Put(p, h.SetBit(i, p), d.r.Next())
+	i := h.Index(p)
+	if !h.IsInUse(i) || h.Overrun(p) {
+		d.Fatalf("block %p, in use, is free: %v, overrun: %v", p, !h.IsInUse(i), h.Overrun(p))
+	}
+	pool.OwnSeal(p)
+	if d.m.HasRoom() {
+		h.PushTo(&d.m, i, p)
 	} else {
 		h.Push(i)
 	}
-	*(*uint64)(p) = seal
+}
+
+// drop gives what is in the magazine to the pool.
+func (d *hard) drop(h *pool.Header) {
+	d.m.Blocks(func(unsafe.Pointer) { h.Return() })
+	d.m.Clear()
 }
 
 // scribble writes n bytes, of no value that is a seal.
@@ -85,12 +99,12 @@ func scribble(p unsafe.Pointer, n int) {
 	}
 }
 
-// TestDeal hands out every block of hardened pools of all classes, once, in no order, and
+// TestDraw hands out every block of hardened pools of all classes, once, in no order, and
 // again after they were freed.
-func TestDeal(t *testing.T) {
+func TestDraw(t *testing.T) {
 	for c := range uint8(sizeclass.Count) {
-		for _, dirty := range []bool{false, true} {
-			h, d := newHard(t, sizeclass.Size(c), dirty), newHardMagazine(t, sizeclass.Size(c), rand.Uint64())
+		for n := range 4 {
+			h, d := newHardTail(t, sizeclass.Size(c), n&1*pool.TailBytes, n&2 != 0), newHardMagazine(t, sizeclass.Size(c), rand.Uint64())
 			if !h.IsHard() {
 				t.Fatal("the pool is not hardened")
 			}
@@ -98,14 +112,14 @@ func TestDeal(t *testing.T) {
 			for round := range 2 {
 				var order []uint32
 				for range h.Blocks() {
-					p, whole := d.malloc(h, true)
+					p, whole := d.malloc(h)
 					if p == nil || !whole {
 						t.Fatalf("class %d: block %d of %d is %p, whole: %v", c, len(order)+1, h.Blocks(), p, whole)
 					}
 					order = append(order, h.Index(p))
 					scribble(p, h.Size()-h.Tail())
 				}
-				if p, _ := d.malloc(h, true); p != nil || d.m.Len() != 0 || h.Live() != h.Blocks() {
+				if p, _ := d.malloc(h); p != nil || d.m.Len() != 0 || h.Live() != h.Blocks() {
 					t.Fatalf("class %d: a pool without blocks hands out %p", c, p)
 				}
 				if err := h.Check(); err != nil {
@@ -128,20 +142,21 @@ func TestDeal(t *testing.T) {
 	}
 }
 
-// What a pool deals is any of its blocks as likely as any other, first and later.
-func TestDealRandom(t *testing.T) {
+// What is drawn is any of its blocks as likely as any other, first and later.
+func TestDrawRandom(t *testing.T) {
 	h := newHard(t, 64, true)
 	const draws = 2000
 	n := int(h.Blocks())
 	for at := range 2 {
 		count := make([]int, n)
 		for range n * draws / 10 {
-			d := newHardMagazine(t, 4096, rand.Uint64()) // it deals one
+			d := newHardMagazine(t, 64, rand.Uint64())
 			var p unsafe.Pointer
 			for range at + 1 {
-				p, _ = d.malloc(h, true)
+				p, _ = d.malloc(h)
 			}
 			count[h.Index(p)]++
+			d.drop(h)
 			for i := range h.Blocks() {
 				if h.IsInUse(i) {
 					h.Push(i)
@@ -157,69 +172,24 @@ func TestDealRandom(t *testing.T) {
 	}
 }
 
-// TestHat frees one block after the other and takes one each time: what comes is never
-// the block that was freed just now, and any of the eight before that are in the hat.
-func TestHat(t *testing.T) {
-	h, d := newHard(t, 64, false), newHardMagazine(t, 64, rand.Uint64())
-	live := make([]unsafe.Pointer, 20)
-	for i := range live {
-		live[i], _ = d.malloc(h, false)
-	}
-	const rounds = 40_000
-	freedAt := map[unsafe.Pointer]int{}
-	var age [200]int
-	for n := range rounds {
-		i := n % len(live)
-		freed := live[i]
-		d.free(h, freed)
-		freedAt[freed] = n
-		live[i], _ = d.malloc(h, false)
-		if live[i] == freed {
-			t.Fatal("a block that was freed is the first to be handed out")
-		}
-		if at, ok := freedAt[live[i]]; ok && n-at < len(age) {
-			age[n-at]++
-		}
-	}
-	// It leaves the hat at each of the next frees with a probability of 1/8.
-	want := float64(rounds) / 8
-	for n := 1; n < 12; n++ {
-		if got := float64(age[n]); got < want*0.8 || got > want*1.2 {
-			t.Errorf("%v blocks came %d frees after theirs, want some %.0f", got, n, want)
-		}
-		want *= 7.0 / 8
-	}
-}
-
 // TestWriteAfterFree writes to a free block, in the magazine or the pool: it is found
 // when it would be handed out, and is out of use then.
 func TestWriteAfterFree(t *testing.T) {
 	for _, value := range []uint64{0, 1, ^uint64(0), 0x4141_4141_4141_4141 &^ (1 << 32)} {
-		for _, nth := range []int{0, 7, 23, 24, 50} { // the first 24 are in the magazine
-			h, d := newHard(t, 64, false), newHardMagazine(t, 64, rand.Uint64())
+		for _, nth := range []int{0, 7, 15, 16, 50} { // the first 16 are in the magazine
+			dirty := value == 0 && nth >= 16 // else it may have been so from the begin
+			h, d := newHard(t, 64, dirty), newHardMagazine(t, 64, rand.Uint64())
 			var all []unsafe.Pointer
-			for p, _ := d.malloc(h, true); p != nil; p, _ = d.malloc(h, true) {
+			for p, _ := d.malloc(h); p != nil; p, _ = d.malloc(h) {
 				all = append(all, p)
 			}
 			for _, p := range all {
 				d.free(h, p)
 			}
-			if value == 0 && nth >= 24 {
-				continue // may have been so from the begin
-			}
 			bad, n := all[nth], 0
 			*(*uint64)(bad) = value
-			damaged := 0
-			d.m.Blocks(func(p unsafe.Pointer, whole bool) {
-				if !whole {
-					damaged++
-				}
-			})
-			if (damaged == 1) != (nth < 24) || damaged > 1 {
-				t.Errorf("%d blocks in the magazine are said to be damaged", damaged)
-			}
 			for {
-				p, whole := d.malloc(h, true)
+				p, whole := d.malloc(h)
 				if p == nil {
 					break
 				}
@@ -238,9 +208,9 @@ func TestWriteAfterFree(t *testing.T) {
 	}
 }
 
-// TestShuffledModel does random operations of a hardened pool's owner and of others, and
+// TestDrawModel does random operations of a hardened pool's owner and of others, and
 // of a program that misuses freed blocks, and looks at every block.
-func TestShuffledModel(t *testing.T) {
+func TestDrawModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(8, 9))
 	for _, size := range []int{16, 48, 256, 1024, 1152, 8 << 10} {
 		h, d := newHard(t, size, rng.IntN(2) == 0), newHardMagazine(t, size, rng.Uint64())
@@ -257,11 +227,11 @@ func TestShuffledModel(t *testing.T) {
 			return p
 		}
 		damaged := unsafe.Pointer(nil)
-		for step := range 4000 {
+		for step := range 12_000 {
 			filling := step/300%2 == 0
 			switch op := rng.IntN(20); {
 			case op < 8 && filling || op < 4:
-				p, ok := d.malloc(h, rng.IntN(2) == 0)
+				p, ok := d.malloc(h)
 				if p == nil {
 					if _, broken := h.Refill(0); broken != nil {
 						t.Fatalf("block %p is said to be broken", broken)
@@ -315,7 +285,7 @@ func TestShuffledModel(t *testing.T) {
 			}
 		}
 		seen := map[unsafe.Pointer]bool{}
-		d.m.Blocks(func(p unsafe.Pointer, _ bool) {
+		d.m.Blocks(func(p unsafe.Pointer) {
 			if _, is := live[p]; is || seen[p] || h.StateInBits(p) != pool.Freed {
 				t.Fatalf("block %p is at hand: twice: %v, in use: %v", p, seen[p], is)
 			}
@@ -338,9 +308,8 @@ func TestTail(t *testing.T) {
 	for c := range uint8(sizeclass.Count) {
 		h := newHard(t, sizeclass.Size(c), true)
 		d := newHardMagazine(t, sizeclass.Size(c), 1)
-		p, _ := d.malloc(h, true)
-		d.m.Blocks(func(unsafe.Pointer, bool) { h.Return() })
-		d.m.Clear()
+		p, _ := d.malloc(h)
+		d.drop(h)
 		for _, at := range []int{h.Size() - h.Tail(), h.Size() - 1} {
 			if h.Overrun(p) || h.Check() != nil {
 				t.Fatalf("class %d: a new block is overrun: %v", c, h.Check())

@@ -62,6 +62,9 @@ func (m *Magazine) Pop() unsafe.Pointer {
 	return c.Block()
 }
 
+// Top returns the block on top, nil if there is none.
+func (m *Magazine) Top() unsafe.Pointer { return m.at().Block() }
+
 // HasRoom reports whether there is room for one more block.
 func (m *Magazine) HasRoom() bool { return m.top != m.end }
 

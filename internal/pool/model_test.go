@@ -216,12 +216,8 @@ func (m *model) retire() {
 	if !ok {
 		return
 	}
-	if m.counts['r']+m.counts['c'] > 0 { // all is as never handed out, but not zero
-		m.all('f', 'u')
-		m.clean = false
-	}
-	m.all('r', 'u')
-	m.all('c', 'u')
+	m.all('r', 'f')
+	m.all('c', 'f')
 	m.owner, m.post = pool.Free, pool.Quiet
 }
 

@@ -89,11 +89,11 @@
 //
 // # Hardened pools
 //
-// The owner of a hardened pool takes no block from it but by a [Shuffled] magazine, for
-// which the pool draws them at random (Deal). All its free blocks are sealed, also those
-// that the owner has freed, so that a write to one shows when it is handed out next. The
-// last eight bytes of its blocks are the tail, which shows a write beyond the end when
-// the block is freed.
+// The owner of a hardened pool takes blocks from it at random (Draw). All its free blocks
+// are sealed, also those that the owner has freed, so that a write to one shows when it is
+// handed out next; those that were never handed out may be zero instead. With canaries the
+// last eight bytes of its blocks are the tail, which shows a write beyond the end when the
+// block is freed.
 package pool
 
 import (
@@ -144,6 +144,7 @@ type Header struct {
 	first   uint32 // of an Inner unit: units back to the first
 	pick    uint8  // the word of a hardened pool that blocks come from; the owner's
 	hard    bool   // hardened
+	tail    uint8  // bytes behind a block's usable ones
 	_       uint64
 	usable  uintptr // bytes of a large run's block; 0 in an arena's header
 	_       [8 - unsafe.Sizeof(uintptr(0))]byte
@@ -324,12 +325,13 @@ func (h *Header) Owner() uint32 { return h.Word().Owner() }
 // Number returns the pool's number in the process.
 func (h *Header) Number() uint32 { return h.number }
 
-// IsInner reports whether the unit is an inner one.
+// IsInner reports whether the unit is an inner one, or was one when it was free last.
 func (h *Header) IsInner() bool { return h.Owner() == Inner }
 
-// Outer returns the header of the pool or run that an Inner unit is part of.
+// Outer returns the header of the pool or run that an Inner unit is part of, or was: then
+// it may be an Inner unit too.
 func (h *Header) Outer() *Header {
-	return (*Header)(unsafe.Add(unsafe.Pointer(h), -int(h.first)*HeaderBytes))
+	return (*Header)(unsafe.Add(unsafe.Pointer(h), -int(load(&h.first))*HeaderBytes))
 }
 
 // Units returns how many units the pool or run takes.
@@ -433,12 +435,13 @@ func (h *Header) Place(number, start uint32, units int, clean bool) {
 	h.word.Store(uint64(makeWord(Free, 0)))
 	h.number, h.start, h.start2, h.units, h.clean, h.usable = number, start, start, uint32(units), clean, 0
 	h.trip, h.listed, h.Next = Never, false, nil
-	h.cur, h.hard = 0, false
+	h.cur, h.hard, h.tail = 0, false, 0
 	store(&h.blocks, 0)
+	store(&h.carved, 0)
 	h.empty()
 }
 
-// empty makes all blocks free and none handed out.
+// empty makes all blocks free. Those that were handed out once stay known as such.
 //
 //go:nosplit
 func (h *Header) empty() {
@@ -448,14 +451,13 @@ func (h *Header) empty() {
 	}
 	h.SetCurrent(0)
 	h.chain = 0
-	store(&h.carved, 0)
 	store(&h.chainLen, 0)
 	store(&h.live, 0)
 }
 
 // PlaceInner makes the header that of the i-th unit, i >= 1, of a pool or run.
 func (h *Header) PlaceInner(i int) {
-	h.first = uint32(i)
+	store(&h.first, uint32(i))
 	h.word.Store(uint64(makeWord(Inner, 0)))
 }
 
@@ -493,6 +495,7 @@ func (h *Header) Format(c uint8, s *sizeclass.Shape) {
 	store(&h.size, s.Size)
 	store(&h.blocks, s.Blocks)
 	h.pick = 0
+	store(&h.carved, 0)
 	h.empty()
 	if h.IsHard() && !h.clean {
 		h.sealAll()
@@ -519,7 +522,6 @@ func (h *Header) Retire(hot uintptr) bool {
 	}
 	if h.live != 0 { // the links are not worth a walk
 		h.empty()
-		h.clean = false
 	}
 	h.chain = 0
 	store(&h.chainLen, 0)

@@ -100,6 +100,9 @@ func (s *Shard) checkKept(g *arena.Geometry) error {
 	wrong := func(p unsafe.Pointer, size int) error {
 		return fmt.Errorf("block %p, at hand for mallocs of %d bytes, is none that the shard may have", p, size)
 	}
+	broken := func(p unsafe.Pointer, size int) error {
+		return fmt.Errorf("block %p, of %d bytes, was written to after it was freed", p, size)
+	}
 	for c := range uint8(sizeclass.Count) {
 		seen := map[unsafe.Pointer]bool{}
 		var err error
@@ -109,10 +112,9 @@ func (s *Shard) checkKept(g *arena.Geometry) error {
 			}
 			seen[p] = true
 		}
-		s.Magazine(c).Blocks(look)
-		s.Shuffled(c).Blocks(func(p unsafe.Pointer, whole bool) {
-			if look(p); !whole {
-				err = fmt.Errorf("block %p, of %d bytes, was written to after it was freed", p, sizeclass.Size(c))
+		s.Magazine(c).Blocks(func(p unsafe.Pointer) {
+			if look(p); s.seals && !pool.HasOwnSeal(p) {
+				err = broken(p, sizeclass.Size(c))
 			}
 		})
 		if err != nil {
@@ -123,6 +125,9 @@ func (s *Shard) checkKept(g *arena.Geometry) error {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&s.hot.block))
 		if h := g.PoolOf(p); h.Owner() != s.id || uint32(h.Class()) != s.hot.class || !h.IsInUse(h.Index(p)) {
 			return wrong(p, sizeclass.Size(uint8(s.hot.class)))
+		}
+		if s.seals && !pool.HasOwnSeal(p) {
+			return broken(p, sizeclass.Size(uint8(s.hot.class)))
 		}
 	}
 	return nil

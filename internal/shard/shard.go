@@ -30,18 +30,8 @@
 //	FreeRemote  the pool's remote list, and the notice of a full pool to its
 //	            owner's inbox; an abandoned pool is adopted
 //
-// A hardened shard has magazines of its own kind (pool.Shuffled), and a path of its own:
-// see TakeHard and FreeHard.
-//
-// # What hardening costs
-//
-// Of a malloc and a free together, beside those of a shard that is not hardened, it is
-// some 80 instructions, as counted by eye in the assembly: the two calls, 20; a seal
-// written, and looked at twice, 20; a tail written and looked at, 11; the random number,
-// and the block in the hat that is moved, 20. What the pool deals, rather than to give its
-// lowest block, is 35 more, for each block that was not freed lately. No part stands out:
-// without the look at the seal in free, without that at the tail, or without the hat a pair
-// took half a nanosecond less at most, which is within the noise.
+// Shards of hardened allocators, and of those that wipe, have a path of their own: see
+// TakeHard and FreeHard.
 package shard
 
 import (
@@ -77,8 +67,7 @@ type Shard struct {
 	_      [128 - unsafe.Sizeof(private{})%64]byte
 	inbox  tagstack.Stack // full pools that have free blocks again, from anyone
 	busy   atomic.Uint32  // taken; only where sections are not pinned
-	hard   bool           // the magazines are those of a hardened shard
-	_      [51]byte
+	_      [52]byte
 	places [placesMax]pool.Cached // of the magazines
 }
 
@@ -106,12 +95,13 @@ type private struct {
 
 	slot    unsafe.Pointer // to the Slot of the P whose shard it is; nil for a heap's
 	foreign foreign
-	random  pool.Random // for hardened pools
+	hard    bool        // of a hardened allocator
 	wipe    bool        // clear blocks that are freed
+	seals   bool        // either: what is at hand is sealed
+	tail    uint8       // bytes behind a block's usable ones
+	random  pool.Random // for hardened pools
 
 	none pool.Header // a pool without blocks
-
-	shuffled [sizeclass.Count]pool.Shuffled // a hardened shard's magazines, on the same places
 }
 
 // Used returns the first pool of class c, below sizeclass.Count. It is never
@@ -141,10 +131,13 @@ const (
 // HasHot reports whether a block of class c is kept.
 func (s *Shard) HasHot(c uint8) bool { return s.hot.class == uint32(c) }
 
-// TakeHot returns the block that is kept.
+// HotBlock returns the block that is kept, where HasHot.
+func (s *Shard) HotBlock() unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&s.hot.block)) }
+
+// TakeHot returns the block that is kept, and keeps it no more.
 func (s *Shard) TakeHot() unsafe.Pointer {
 	store(&s.hot.class, noClass)
-	return *(*unsafe.Pointer)(unsafe.Pointer(&s.hot.block))
+	return s.HotBlock()
 }
 
 // Remember notes that malloc has taken the block at p from a magazine.
@@ -179,11 +172,6 @@ func (s *Shard) Magazine(c uint8) *pool.Magazine {
 	return (*pool.Magazine)(unsafe.Add(unsafe.Pointer(&s.magazines), uintptr(c)*unsafe.Sizeof(pool.Magazine{})))
 }
 
-// Shuffled returns the hardened magazine of class c, below sizeclass.Count.
-func (s *Shard) Shuffled(c uint8) *pool.Shuffled {
-	return (*pool.Shuffled)(unsafe.Add(unsafe.Pointer(&s.shuffled), uintptr(c)*unsafe.Sizeof(pool.Shuffled{})))
-}
-
 // empty gives the blocks that are at hand to their pools.
 func (s *Shard) empty(g *arena.Geometry) {
 	if s.hot.class != noClass {
@@ -194,78 +182,56 @@ func (s *Shard) empty(g *arena.Geometry) {
 	s.Forget()
 	back := func(p unsafe.Pointer) { g.PoolOf(p).Return() }
 	for c := range uint8(sizeclass.Count) {
-		m, n := s.Magazine(c), s.Shuffled(c)
+		m := s.Magazine(c)
 		m.Blocks(back)
 		m.Clear()
-		n.Blocks(func(p unsafe.Pointer, _ bool) { back(p) })
-		n.Clear()
 	}
 }
 
 // take takes a block of class c, one that is at hand or of the first pool, and tells
-// whether it is known to be zero. broken is one that was written to after it was freed:
-// it is out of use now. With few a hardened shard takes also what is in the hat.
+// whether it is known to be zero but for its first word. broken is one that was written to
+// after it was freed: it is out of use now.
 //
 //go:nosplit
-func (s *Shard) take(c uint8, few bool) (p unsafe.Pointer, zero bool, broken unsafe.Pointer) {
-	if s.HasHot(c) {
-		return s.TakeHot(), false, nil
-	}
-	if m := s.Magazine(c); !m.IsEmpty() {
-		return m.Pop(), false, nil
-	}
-	h, m := s.Used(c), s.Shuffled(c)
-	if !s.hard {
-		p, zero = h.PopZero()
+func (s *Shard) take(c uint8) (p unsafe.Pointer, zero bool, broken unsafe.Pointer) {
+	switch m := s.Magazine(c); {
+	case s.HasHot(c):
+		p = s.TakeHot()
+	case !m.IsEmpty():
+		p = m.Pop()
+	case s.hard:
+		p, broken = s.Used(c).Draw(&s.random, true)
+		return p, false, broken
+	default:
+		p, zero = s.Used(c).PopZero()
 		return p, zero, nil
 	}
-	if !m.HasChoice() && h.IsHard() {
-		h.Deal(m, &s.random)
+	if s.seals && !pool.HasOwnSeal(p) { // it counts as live for ever
+		if s.tail > 0 && c < sizeclass.Count { // it is, for the compiler
+			pool.SetTail(p, uintptr(sizeclass.Size(c)-pool.TailBytes))
+		}
+		return nil, false, p
 	}
-	if !m.HasChoice() && !(few && m.Len() > 0) {
-		return nil, false, nil
-	}
-	p, whole, zero := m.Examine()
-	m.Pop(p)
-	if !whole {
-		return nil, false, p // it counts as live for ever
-	}
-	return p, zero, nil
+	return p, false, nil
 }
 
 // OwnsQuiet reports whether the pool is the shard's, and quiet: see
 // [pool.Header.IsQuiet].
 func (s *Shard) OwnsQuiet(h *pool.Header) bool { return h.IsQuiet(s.word) }
 
-// reset makes the shard an empty one.
+// reset makes the shard an empty one. The first place is that below the first of magazines
+// that have no more.
 func (s *Shard) reset() {
 	s.random = pool.Random(rand.Uint64())
 	for c := range s.used {
 		s.used[c] = &s.none
 	}
 	s.hot = hot{last: noBlock, class: noClass}
-	s.stock(false)
-}
-
-// stock gives the shard empty magazines, those of a hardened one or the others. The first
-// place is that below the first of magazines that have no more.
-func (s *Shard) stock(hard bool) {
-	if s.hard {
-		clear(s.places[:])
-	}
-	s.hard = hard
-	left := s.places[1:]
+	left := s.places[:]
 	for c := range uint8(sizeclass.Count) {
-		m, size, places := s.Magazine(c), sizeclass.Size(c), s.places[:1]
-		if *s.Shuffled(c) = (pool.Shuffled{}); hard {
-			n := pool.ShuffledBlocks(size)
-			s.Shuffled(c).Init(left[:n], size)
-			left = left[n:]
-		} else {
-			n := pool.MagazineBlocks(size) + 1
-			places, left = left[:n], left[n:]
-		}
-		m.Init(places)
+		n := pool.MagazineBlocks(sizeclass.Size(c)) + 1
+		s.Magazine(c).Init(left[:n])
+		left = left[n:]
 	}
 }
 

@@ -194,21 +194,13 @@ var shards struct {
 func (t *Table) newShard() (*Shard, error) {
 	s, err := spareShard()
 	if err == nil {
-		s.wipe = t.conf.Wipe
-		if hard := t.conf.Geometry.Hardened(); hard != s.hard {
-			s.stock(hard)
-		}
+		s.wipe, s.hard, s.seals, s.tail = t.conf.Wipe, t.conf.Geometry.Hardened(), t.conf.isHard(), uint8(t.Tail())
 	}
 	return s, err
 }
 
 // Tail returns the bytes of a block of a size class that are not the caller's.
-func (t *Table) Tail() int {
-	if t.conf.Geometry.Hardened() {
-		return pool.TailBytes
-	}
-	return 0
-}
+func (t *Table) Tail() int { return t.conf.Geometry.Tail }
 
 // spareShard returns one that was kept, or a new one.
 func spareShard() (*Shard, error) {
@@ -360,7 +352,7 @@ func (t *Table) fillSlot(to *atomic.Pointer[Shard], slot *Slot) error {
 // Alloc is the slow path of malloc: it returns a block of class c for the heap,
 // or for the P's shard if hp is nil, and whether the block is known to be zero.
 func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error) {
-	seen, reclaimed, few := t.reclaims.seen(), false, false
+	seen, reclaimed := t.reclaims.seen(), false
 	for {
 		s, token, err := t.enter(hp)
 		if err != nil {
@@ -373,7 +365,7 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 			}
 			continue
 		}
-		p, zero, broken := s.take(c, few)
+		p, zero, broken := s.take(c)
 		if p != nil {
 			pool.Unseal(p)
 			t.exit(hp, s, token)
@@ -399,10 +391,6 @@ func (t *Table) Alloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 				return nil, false, err
 			}
 			// The limit is reached, or the system refuses.
-			if t.conf.Geometry.Hardened() && !few && err != arena.ErrClosed {
-				few = true // better one of few than none
-				continue
-			}
 			if reclaimed || err == arena.ErrClosed || !t.reclaim(seen) {
 				return nil, false, err
 			}
@@ -450,7 +438,7 @@ func (t *Table) provide(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err err
 		if s != nil {
 			h.Own(s.id)
 			s.acquire(h)
-			p, zero, broken := s.take(c, true)
+			p, zero, broken := s.take(c)
 			if p != nil {
 				pool.Unseal(p)
 			}

@@ -369,7 +369,7 @@ func (t *Table) KeptBlocks(n *[sizeclass.Count]int) {
 			n[c]++
 		}
 		for c := range uint8(sizeclass.Count) {
-			n[c] += s.Magazine(c).Len() + s.Shuffled(c).Len()
+			n[c] += s.Magazine(c).Len()
 		}
 	})
 }

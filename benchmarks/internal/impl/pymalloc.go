@@ -21,9 +21,14 @@ func newPymallocHeap(int) Impl { return Pymalloc(new(pymalloc.Allocator), true) 
 func Pymalloc(a *pymalloc.Allocator, heaps bool) Impl { return &pyarena{a, heaps, osmem.Calls()} }
 
 // Hardened returns an Allocator with Options.Hardened.
-func Hardened() Info {
-	return Info{Name: "pymalloc-hardened", Align: 16, HighWater: true, New: func(int) Impl {
-		a, err := pymalloc.NewAllocator(pymalloc.Options{Hardened: true})
+func Hardened() Info { return hardened("pymalloc-hardened", pymalloc.Options{Hardened: true}) }
+
+// Canaries returns an Allocator with Options.Canaries.
+func Canaries() Info { return hardened("pymalloc-canaries", pymalloc.Options{Canaries: true}) }
+
+func hardened(name string, o pymalloc.Options) Info {
+	return Info{Name: name, Align: 16, HighWater: true, New: func(int) Impl {
+		a, err := pymalloc.NewAllocator(o)
 		if err != nil {
 			panic(err) // the options are ours
 		}

@@ -27,7 +27,7 @@ func (w Workload) threadCounts() []int {
 // Every allocator is asked for the same, and what is asked for is right while it
 // is live.
 func TestWorkloads(t *testing.T) {
-	impls := append(impl.All(), impl.Hardened(), impl.SyncPool())
+	impls := append(impl.All(), impl.Hardened(), impl.Canaries(), impl.SyncPool())
 	if c, ok := impl.CMalloc(); ok {
 		impls = append(impls, c)
 	}
