@@ -49,7 +49,7 @@ func runSoak(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
-	p := newProgress(stderr, c.For+c.Cycle)
+	p := newProgress(stderr, c.For+time.Duration(c.Warmups())*c.Cycle)
 	c.Show, c.Step = p.show, p.step
 	r, failure := soak.Run(ctx, c, a)
 	p.close()

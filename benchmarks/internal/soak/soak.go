@@ -64,6 +64,13 @@ type Config struct {
 	Step func(what, result string) // a phase is over
 }
 
+// Warmups returns how many cycles come before those that count: a tenth as many, one at
+// least. The Go runtime's own tables take some to grow to their size.
+func (c *Config) Warmups() int { return max(1, c.cycles()/10) }
+
+// cycles returns how many cycles the load has.
+func (c *Config) cycles() int { return max(1, int((c.For+c.Cycle/2)/c.Cycle)) }
+
 // phase is a part of a cycle.
 type phase struct {
 	name     string
@@ -128,12 +135,12 @@ func (r *run) failed() bool {
 // Run soaks the allocator. The report is there even if there is an error, which
 // is of what went wrong, or of the context.
 //
-// It begins with a warm-up, one whole cycle of the load, after which everything is
+// It begins with a warm-up, whole cycles of the load, after which everything is
 // freed, as at the end: so the tables and stacks that the process needs are there
 // before it is measured what is resident.
 func Run(ctx context.Context, c Config, a Allocator) (*Report, error) {
 	r := &run{Config: c, a: a, memory: proc.NewGoMemory(), rand: rand.New(rand.NewPCG(c.Seed, c.Seed))}
-	cycles := max(1, int((c.For+c.Cycle/2)/c.Cycle))
+	cycles := c.cycles()
 	r.Cycle = c.For / time.Duration(cycles)
 	r.report = newReport(c, cycles)
 	r.load(ctx, 0)
@@ -163,7 +170,9 @@ func (r *run) load(ctx context.Context, cycles int) {
 	s.start(r.Goroutines, r.Seed+uint64(cycles))
 	defer s.end()
 	if cycles == 0 {
-		r.cycle(ctx, s, 0)
+		for range r.Warmups() {
+			r.cycle(ctx, s, 0)
+		}
 	}
 	for n := range cycles {
 		r.cycle(ctx, s, n+1)
