@@ -247,8 +247,8 @@ func TestObjectDeep(t *testing.T) {
 				if n := len(Repr(a.Object())); n > 20*maxDepth {
 					t.Error("Repr:", n, "bytes")
 				}
-				if n := DeepSizeOf(a.Object()); n < depth*48 {
-					t.Error("DeepSizeOf:", n)
+				if n, want := DeepSizeOf(a.Object()), depth*SizeOf(a.Object()); n < want {
+					t.Errorf("DeepSizeOf: %d, want %d at least", n, want)
 				}
 				a.Release()
 				b.Release()
