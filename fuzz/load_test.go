@@ -38,9 +38,10 @@ func startLoad(n int) *load {
 	return l
 }
 
-// work runs random programs. It frees some when it has many blocks.
+// work runs random programs. It frees some when it has many blocks. Between two it lets
+// others run: on wasm nobody is preempted, and who is to set stop never would.
 func (ac *actor) work(stop *atomic.Bool, r *rand.Rand) error {
-	for !stop.Load() {
+	for ; !stop.Load(); runtime.Gosched() {
 		ac.in = make(input, 512)
 		for i := range ac.in {
 			ac.in[i] = byte(r.Uint32())
