@@ -53,22 +53,47 @@ func arenasOf(ps []unsafe.Pointer, arenaBytes uintptr) map[uintptr]uintptr {
 	return all
 }
 
+// releasedStays reports whether a mapping is there after osmem has released it.
+func releasedStays(t *testing.T) bool {
+	t.Helper()
+	const size = 1 << 20
+	p, err := osmem.MapAligned(size, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := osmem.Release(p, size); err != nil {
+		t.Fatal(err)
+	}
+	n, _ := smaps(t, map[uintptr]uintptr{uintptr(p): size})
+	return n != 0
+}
+
+// Nothing is mapped where a trimmed allocator's arenas were, except that what the Go
+// runtime maps may come to lie there: then it is tried again.
 func TestTrimLeavesNoMapping(t *testing.T) {
 	a := newAllocator(t, Options{KeepAddresses: KeepNever})
-	var ps []unsafe.Pointer
-	for range 20_000 {
-		ps = append(ps, mustMalloc(t, a, 1000))
-	}
-	arenas := arenasOf(ps, 1<<20)
-	if n, resident := smaps(t, arenas); n == 0 || resident == 0 {
-		t.Fatalf("%d mappings, %d bytes resident while blocks are live", n, resident)
-	}
-	for _, p := range ps {
-		mustFree(t, a, p)
-	}
-	requireEmpty(t, a)
-	if n, resident := smaps(t, arenas); n != 0 {
-		t.Errorf("%d mappings with %d resident bytes are left of %d arenas", n, resident, len(arenas))
+	for tries := 3; ; tries-- {
+		var ps []unsafe.Pointer
+		for range 20_000 {
+			ps = append(ps, mustMalloc(t, a, 1000))
+		}
+		arenas := arenasOf(ps, 1<<20)
+		if n, resident := smaps(t, arenas); n == 0 || resident == 0 {
+			t.Fatalf("%d mappings, %d bytes resident while blocks are live", n, resident)
+		}
+		for _, p := range ps {
+			mustFree(t, a, p)
+		}
+		requireEmpty(t, a)
+		n, resident := smaps(t, arenas)
+		switch {
+		case n == 0:
+			return
+		case releasedStays(t):
+			t.Skip("an emulator keeps a 32-bit program's addresses mapped")
+		case tries == 1:
+			t.Fatalf("%d mappings with %d resident bytes are left of %d arenas", n, resident, len(arenas))
+		}
 	}
 }
 
