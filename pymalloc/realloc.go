@@ -92,7 +92,7 @@ func (a *Allocator) resizeHuge(hp *shard.Heap, p unsafe.Pointer, size int) unsaf
 	if t == nil || size <= t.Arenas.RunMax() || size > maxSize {
 		return nil
 	}
-	return t.Large.Resize(p, size)
+	return t.ResizeHuge(p, size)
 }
 
 // as makes the error of a call that another call made that one's own.

@@ -10,11 +10,45 @@
 // mapping is in the table still, marked free, so that freeing it twice is
 // recognised.
 //
+// # Blocks that grow
+//
+// A program that grows one block again and again, a list or a buffer, and frees it,
+// finds pages that were touched before. A huge block is the front of its mapping. What
+// is behind it is its spare: retained, and for this block to grow into.
+//
+//	             Alloc of a similar size: all of it
+//	retained  ------------------------------------->  block
+//	mapping   <-------------------------------------
+//	                         free
+//	             growth of another block, by a copy
+//	          ------------------------------------->  block | spare
+//	          <-------------------------------------
+//	               free, with the spare
+//
+//	block | spare   --- growth: the system is not asked --->  larger block | spare
+//	block | spare   --- growth beyond it, Resize ---------->  block
+//	block           --- it shrinks ------------------------>  block | spare
+//	block | spare   --- Tick, or beyond RetainBytes ------->  block, its spare unmapped
+//
+// A block has one spare at most, which begins where the block ends, a step or more from
+// where the mapping begins. No other request gets it. It is in neither map nor table; it
+// is in the list of what is retained, and goes back as free mappings do. While it is on
+// its way back, out of the list and not unmapped yet, the block cannot grow in place.
+//
+// To copy a page costs less than to fault one in. A block is copied only into a mapping
+// of at least twice its size, so no more often than a vector that doubles is, and not into
+// one of more than sixteen times what is asked for, which is left to larger requests.
+// There are no spares where a part of a mapping cannot be given back: where its addresses
+// are kept, with guards, on Windows.
+//
 // Any goroutine may call everything here; nothing may be called while pinned.
 package large
 
 import (
 	"errors"
+	"math"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -69,11 +103,12 @@ func Usable(p unsafe.Pointer) (size int, otherwise Verdict) {
 	return m.size, Freed
 }
 
-// retainedMapping is a free mapping that is kept for the next request.
-type retainedMapping struct {
+// retained is a free mapping that is kept for the next request, or a spare.
+type retained struct {
 	p     unsafe.Pointer
 	size  int
-	since uint32 // the tick of its release
+	of    unsafe.Pointer // the block that it is the spare of, or nil
+	since uint32         // the tick of its release
 }
 
 // Set is the large blocks of one allocator.
@@ -88,7 +123,7 @@ type Set struct {
 
 	mu       sync.Mutex
 	live     map[unsafe.Pointer]int // huge mappings, their sizes in bytes
-	retained []retainedMapping      // oldest first
+	retained []retained             // oldest first
 	closed   bool
 	ticks    uint32
 
@@ -101,7 +136,7 @@ type Set struct {
 type Totals struct {
 	Blocks   int    // live
 	Bytes    uint64 // in them
-	Retained uint64 // bytes in free mappings
+	Retained uint64 // bytes in free mappings and spares
 	Guards   uint64 // bytes of guard pages behind either
 }
 
@@ -116,7 +151,7 @@ func (s *Set) Totals() Totals {
 
 // Config is what a set is made with.
 type Config struct {
-	RetainBytes uint64 // the most in free mappings that are kept for reuse
+	RetainBytes uint64 // the most in free mappings and spares that are kept for reuse
 	Keep        bool   // keep the addresses of mappings given back, for later ones
 	Wipe        bool   // drop a mapping's contents when it is freed, and keep them out of core dumps
 	Guard       bool   // put an inaccessible page behind every mapping
@@ -187,42 +222,102 @@ func (s *Set) admit(p unsafe.Pointer, size int) error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		_ = s.unmap([]retainedMapping{{p: p, size: size}})
+		_ = s.unmap([]retained{{p: p, size: size}})
 		return arena.ErrClosed
+	}
+	s.settle(p, size, size)
+	s.mu.Unlock()
+	return nil
+}
+
+// settle makes a block of the first size bytes of the mapping at p, and its spare of the
+// rest of the whole bytes. The caller holds mu.
+func (s *Set) settle(p unsafe.Pointer, size, whole int) {
+	if size < whole {
+		size = min(max(size, addrmap.StepBytes), whole)
 	}
 	s.live[p] = size
 	enter(p, mapping{size: size, owner: s.id})
 	s.totals.Blocks++
 	s.totals.Bytes += uint64(size)
-	s.mu.Unlock()
-	return nil
+	if size < whole {
+		s.retain(unsafe.Add(p, size), whole-size, p)
+	}
+}
+
+// unsettle undoes that, and returns the size of the block and of the whole, which is
+// in no list then. The caller holds mu.
+func (s *Set) unsettle(p unsafe.Pointer) (size, whole int, ok bool) {
+	size, ok = s.live[p]
+	if !ok {
+		return 0, 0, false
+	}
+	delete(s.live, p)
+	s.totals.Blocks--
+	s.totals.Bytes -= uint64(size)
+	whole = size
+	if i := slices.IndexFunc(s.retained, func(r retained) bool { return r.of == p }); i >= 0 {
+		whole += s.take(i).size
+	}
+	return size, whole, true
 }
 
 // reuse takes the retained mapping that fits best, wasting at most an eighth.
 func (s *Set) reuse(size, align int) (unsafe.Pointer, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	best := s.fit(size, align)
+	best := s.fit(size, size+size/8, align)
 	if best < 0 {
 		return nil, 0
 	}
-	r := s.retained[best]
-	s.retained = append(s.retained[:best], s.retained[best+1:]...)
-	s.totals.Retained -= uint64(r.size)
+	r := s.take(best)
 	return r.p, r.size
 }
 
-// fit returns the number of the retained mapping that fits best, or -1. The caller
-// holds mu.
-func (s *Set) fit(size, align int) int {
+// fit returns the number of the smallest retained mapping of at least and at most so many
+// bytes, or -1. The caller holds mu.
+func (s *Set) fit(least, most, align int) int {
 	best := -1
 	for i, r := range s.retained {
-		if r.size >= size && r.size <= size+size/8 && uintptr(r.p)&uintptr(align-1) == 0 &&
+		if r.of == nil && r.size >= least && r.size <= most && uintptr(r.p)&uintptr(align-1) == 0 &&
 			(best < 0 || r.size < s.retained[best].size) {
 			best = i
 		}
 	}
 	return best
+}
+
+// retain adds a free mapping, or the spare of a block, to what is retained. The caller
+// holds mu.
+func (s *Set) retain(p unsafe.Pointer, size int, of unsafe.Pointer) {
+	s.retained = append(s.retained, retained{p, size, of, s.ticks})
+	s.totals.Retained += uint64(size)
+}
+
+// take takes number i out of what is retained. The caller holds mu.
+func (s *Set) take(i int) retained {
+	r := s.retained[i]
+	s.retained = slices.Delete(s.retained, i, i+1)
+	s.totals.Retained -= uint64(r.size)
+	return r
+}
+
+// oldest takes out what has been retained longest, as long as too says, for unmap. The
+// caller holds mu.
+func (s *Set) oldest(too func(retained) bool) []retained {
+	n := 0
+	for n < len(s.retained) && too(s.retained[n]) {
+		s.totals.Retained -= uint64(s.retained[n].size)
+		n++
+	}
+	out := s.retained[:n:n]
+	s.retained = s.retained[n:]
+	return out
+}
+
+// excess takes out what is beyond RetainBytes, for unmap. The caller holds mu.
+func (s *Set) excess() []retained {
+	return s.oldest(func(retained) bool { return s.totals.Retained > s.conf.RetainBytes })
 }
 
 // Verdict says what Free found.
@@ -238,7 +333,7 @@ const (
 // FreeHuge frees the huge block at p.
 func (s *Set) FreeHuge(p unsafe.Pointer) Verdict {
 	s.mu.Lock()
-	size, ok := s.live[p]
+	size, whole, ok := s.unsettle(p)
 	if !ok {
 		s.mu.Unlock()
 		if m, ok := lookup(p); ok && m.free && m.owner == s.id {
@@ -246,19 +341,12 @@ func (s *Set) FreeHuge(p unsafe.Pointer) Verdict {
 		}
 		return NotOurs
 	}
-	delete(s.live, p)
 	if s.conf.Wipe {
 		s.wipe(p, size)
 	}
-	s.totals.Blocks--
-	s.totals.Bytes -= uint64(size)
-	enter(p, mapping{size: size, owner: s.id, free: true})
-	s.retained = append(s.retained, retainedMapping{p, size, s.ticks})
-	s.totals.Retained += uint64(size)
-	var out []retainedMapping
-	for s.totals.Retained > s.conf.RetainBytes {
-		out = append(out, s.popOldest())
-	}
+	enter(p, mapping{size: whole, owner: s.id, free: true})
+	s.retain(p, whole, nil)
+	out := s.excess()
 	s.mu.Unlock()
 	_ = s.unmap(out)
 	return Freed
@@ -271,20 +359,15 @@ func (s *Set) wipe(p unsafe.Pointer, size int) {
 	}
 }
 
-func (s *Set) popOldest() retainedMapping {
-	r := s.retained[0]
-	s.retained = s.retained[1:]
-	s.totals.Retained -= uint64(r.size)
-	return r
-}
-
-// unmap gives free mappings back to the system. What it refuses is retained,
+// unmap gives back to the system what was retained. What it refuses is retained again,
 // its pages dropped, and tried again; the first refusal is returned.
-func (s *Set) unmap(out []retainedMapping) (first error) {
+func (s *Set) unmap(out []retained) (first error) {
 	for _, r := range out {
-		addrmap.Clear(uintptr(r.p), 1)
-		remove(r.p)
-		if err := s.drop(r.p, r.size); err != nil && first == nil {
+		if r.of == nil {
+			addrmap.Clear(uintptr(r.p), 1)
+			remove(r.p)
+		}
+		if err := s.drop(r); err != nil && first == nil {
 			first = err
 		}
 	}
@@ -292,81 +375,152 @@ func (s *Set) unmap(out []retainedMapping) (first error) {
 }
 
 // drop unmaps memory that is in no table.
-func (s *Set) drop(p unsafe.Pointer, size int) error {
-	err := arena.UnmapRange(p, s.extent(size), s.conf.Keep)
+func (s *Set) drop(r retained) error {
+	extent := r.size
+	if r.of == nil {
+		extent = s.extent(r.size)
+	}
+	err := arena.UnmapRange(r.p, extent, s.conf.Keep)
 	if err == nil {
-		s.budget.Give(uint64(size + s.guard))
+		s.budget.Give(uint64(r.size + s.guard))
 		return nil
 	}
 	s.Refusals.Add(1)
-	_ = osmem.Advise(p, size, osmem.DontNeed) // it will be tried again anyway
+	_ = osmem.Advise(r.p, r.size, osmem.DontNeed) // it will be tried again anyway
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || addrmap.Set(uintptr(p), 1, s.entry) != nil {
-		s.budget.Give(uint64(size + s.guard))
-		arena.Orphan(p, s.extent(size), s.conf.Keep)
-		return err
+	if !s.restore(r) {
+		s.budget.Give(uint64(r.size + s.guard))
+		arena.Orphan(r.p, extent, s.conf.Keep)
 	}
-	enter(p, mapping{size: size, owner: s.id, free: true})
-	s.retained = append(s.retained, retainedMapping{p, size, s.ticks})
-	s.totals.Retained += uint64(size)
 	return err
 }
 
-// Resize gives the huge block at p another size without copying it, and returns where
-// it is then, or nil if it could not. The caller holds the block. It stays in place if
-// there is room behind it. If not, and no free mapping would do, it is moved with its
-// pages: what has been touched need not be touched again. Nothing is done that would
-// give back addresses that are to be kept.
+// restore retains again what was taken out, if it can. The caller holds mu.
+func (s *Set) restore(r retained) bool {
+	switch {
+	case s.closed:
+		return false
+	case r.of == nil:
+		if addrmap.Set(uintptr(r.p), 1, s.entry) != nil {
+			return false
+		}
+		enter(r.p, mapping{size: r.size, owner: s.id, free: true})
+	case unsafe.Add(r.of, s.live[r.of]) != r.p: // the block is gone, or ends elsewhere
+		return false
+	}
+	s.retain(r.p, r.size, r.of)
+	return true
+}
+
+// Resize gives the huge block at p another size, and returns where it is then, or nil if
+// it could not. The caller holds the block. It grows into its spare; or it is copied to a
+// retained mapping that has room for more; or it grows where it is, if there is room
+// behind it, or, if no free mapping would do, is moved with its pages: what has been
+// touched need not be touched again. Nothing is done that would give back addresses that
+// are to be kept.
 func (s *Set) Resize(p unsafe.Pointer, size int) unsafe.Pointer {
+	if s.guard > 0 {
+		return nil
+	}
 	size = roundUp(size, osmem.PageSize())
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	old, ok := s.live[p]
-	keep := s.conf.Keep || arena.IsKept(p)
-	if !ok || s.closed || s.guard > 0 || keep && size < old {
+	old, whole, ok := s.unsettle(p)
+	if !ok {
+		s.mu.Unlock()
 		return nil
 	}
 	q := p
-	resize := func() error {
-		err := osmem.Grow(p, s.extent(old), s.extent(size))
-		if err != nil && size > old && !keep && !errors.Is(err, errors.ErrUnsupported) && s.fit(size, 1) < 0 {
-			q, err = s.move(p, old, size)
+	switch {
+	case size > whole:
+		if i := s.roomier(old, size); i >= 0 {
+			r := s.take(i)
+			s.settle(p, old, whole)
+			s.settle(r.p, size, r.size)
+			s.mu.Unlock()
+			return s.replace(p, old, r.p)
 		}
-		return err
+		if q = s.stretch(p, whole, size); q != nil {
+			whole = size
+		}
+	case size < old && !s.divisible(p):
+		q = nil
+	case size < old && s.conf.Wipe:
+		s.wipe(unsafe.Add(p, size), old-size)
 	}
-	if size > old {
-		if s.budget.Take(uint64(size-old), resize) != nil {
-			return nil
-		}
+	if q == nil {
+		s.settle(p, old, whole)
 	} else {
-		if resize() != nil {
+		s.settle(q, size, whole)
+	}
+	out := s.excess()
+	s.mu.Unlock()
+	_ = s.unmap(out)
+	return q
+}
+
+// divisible reports whether a part of the mapping at p can be given back.
+func (s *Set) divisible(p unsafe.Pointer) bool {
+	return s.guard == 0 && !s.conf.Keep && runtime.GOOS != "windows" && !arena.IsKept(p)
+}
+
+// roomier returns the number of the retained mapping to which a block of old bytes is
+// copied to grow to size, or -1. The caller holds mu.
+func (s *Set) roomier(old, size int) int {
+	if s.conf.Wipe {
+		return -1 // its pages are dropped
+	}
+	i := s.fit(max(size, 2*old), 16*min(size, math.MaxInt/16), 1)
+	if i >= 0 && !s.divisible(s.retained[i].p) {
+		return -1
+	}
+	return i
+}
+
+// replace copies the first size bytes of the block at p to that at q, and frees it. It
+// returns q, or nil, with q free, if somebody else has freed p.
+func (s *Set) replace(p unsafe.Pointer, size int, q unsafe.Pointer) unsafe.Pointer {
+	copy(unsafe.Slice((*byte)(q), size), unsafe.Slice((*byte)(p), size))
+	if s.FreeHuge(p) != Freed {
+		s.FreeHuge(q)
+		return nil
+	}
+	return q
+}
+
+// stretch makes the mapping at p, of whole bytes, size bytes, and returns where it is
+// then, or nil. The caller holds mu.
+func (s *Set) stretch(p unsafe.Pointer, whole, size int) (q unsafe.Pointer) {
+	_ = s.budget.Take(uint64(size-whole), func() error {
+		err := osmem.Grow(p, s.extent(whole), s.extent(size))
+		if err == nil {
+			q = p
 			return nil
 		}
-		s.budget.Give(uint64(old - size))
-	}
-	delete(s.live, p)
-	s.live[q] = size
-	s.totals.Bytes += uint64(size) - uint64(old)
-	enter(q, mapping{size: size, owner: s.id})
+		if s.conf.Keep || arena.IsKept(p) || errors.Is(err, errors.ErrUnsupported) || s.fit(size, size+size/8, 1) >= 0 {
+			return err
+		}
+		q, err = s.move(p, whole, size)
+		return err
+	})
 	return q
 }
 
 // moving is held by the one move at a time, for the spare leaf of the arena map.
 var moving sync.Mutex
 
-// move moves a huge mapping to where there is room for size bytes. The caller holds
-// mu. Where it is at each moment:
+// move moves a huge mapping to where there is room for size bytes, and returns where it
+// is then, or nil. The caller holds mu. Where it is at each moment:
 //
-//	live at p     in the map, in the table, in live
-//	on its way    in live alone. With the last of its pages p is the system's, which
-//	              may give it to others at once: so the map must have forgotten it.
-//	live at q     in the map; in the table and in live when the caller has seen to it
-//	or at p       if the system refuses: as it was
+//	live at p     in the map, in the table
+//	on its way    nowhere. With the last of its pages p is the system's, which may give
+//	              it to others at once: so the map must have forgotten it.
+//	live at q     in the map; in the table and in live when the caller has settled it
+//	or at p       if the system refuses: the same
 //
 // The system moves all pages or none. Nothing may be refused once it has: if q needs
 // a new leaf of the map, that is there already.
-func (s *Set) move(p unsafe.Pointer, old, size int) (unsafe.Pointer, error) {
+func (s *Set) move(p unsafe.Pointer, whole, size int) (unsafe.Pointer, error) {
 	moving.Lock()
 	defer moving.Unlock()
 	if err := addrmap.Prepare(); err != nil {
@@ -374,28 +528,25 @@ func (s *Set) move(p unsafe.Pointer, old, size int) (unsafe.Pointer, error) {
 	}
 	addrmap.Clear(uintptr(p), 1)
 	remove(p)
-	q, err := osmem.Remap(p, s.extent(old), s.extent(size))
+	q, err := osmem.Remap(p, s.extent(whole), s.extent(size))
 	if err != nil {
-		enter(p, mapping{size: old, owner: s.id})
-		q = p
+		addrmap.SetPrepared(uintptr(p), s.entry)
+		return nil, err
 	}
 	addrmap.SetPrepared(uintptr(q), s.entry)
-	return q, err
+	return q, nil
 }
 
 // Tick ends a tick and gives back what has been free for age ticks.
 func (s *Set) Tick(age uint32) error {
 	s.mu.Lock()
 	s.ticks++
-	var out []retainedMapping
-	for len(s.retained) > 0 && s.ticks-s.retained[0].since >= age {
-		out = append(out, s.popOldest())
-	}
+	out := s.oldest(func(r retained) bool { return s.ticks-r.since >= age })
 	s.mu.Unlock()
 	return s.unmap(out)
 }
 
-// HasFree reports whether mappings are retained.
+// HasFree reports whether mappings or spares are retained.
 func (s *Set) HasFree() bool { return s.Totals().Retained != 0 }
 
 // Close gives back all mappings, live ones too. From now on Alloc of a huge
@@ -406,7 +557,7 @@ func (s *Set) Close() error {
 	out := s.retained
 	s.retained = nil
 	for p, size := range s.live {
-		out = append(out, retainedMapping{p: p, size: size})
+		out = append(out, retained{p: p, size: size})
 	}
 	s.live = nil
 	s.totals = Totals{}

@@ -618,6 +618,16 @@ func (t *Table) FreeEntered(hp *Heap, s *Shard, p unsafe.Pointer, token int) Ver
 	return verdict
 }
 
+// ResizeHuge gives the huge block at p another size without a new block, and returns
+// where it is then, or nil if it could not. The caller holds the block.
+func (t *Table) ResizeHuge(p unsafe.Pointer, size int) unsafe.Pointer {
+	q := t.Large.Resize(p, size)
+	if q != nil && t.Large.HasFree() {
+		t.afterGiveUp()
+	}
+	return q
+}
+
 // freeLarge frees a large block, or what looks like one.
 func (t *Table) freeLarge(e addrmap.Entry, p unsafe.Pointer) Verdict {
 	if e.Kind() == addrmap.Huge {
