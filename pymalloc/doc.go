@@ -101,7 +101,8 @@
 //     pool no more; the first onto a full pool posts the pool to its owner's
 //     inbox; an abandoned pool is adopted by its first freer (Table.freeRemote).
 //  6. A large run gives its units back, and a huge mapping is kept for a request
-//     of a similar size: not pinned, under a lock.
+//     of a similar size, or for a huge block that grows, which gets all of it and so
+//     finds pages that were touched: not pinned, under a lock.
 //
 // # Who may touch what
 //

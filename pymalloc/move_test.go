@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/addrmap"
 	"github.com/pyarena/pyarena/internal/arena"
@@ -258,8 +260,99 @@ func TestMoveFaults(t *testing.T) {
 	}
 }
 
-// Blocks that grow by moving beside others, small mappings among them, and all at
-// once: none takes another's place in the arena map.
+// A block that shrinks, and grows after others, keeps its contents, whatever is refused at
+// whatever n, and all goes back.
+func TestSpareFaults(t *testing.T) {
+	useUpKept(t, 600_000)
+	for _, burst := range []bool{false, true} {
+		for n := 1; ; n++ {
+			a := newAllocator(t, Options{RetainBytes: 8 << 20, KeepAddresses: KeepNever})
+			var calls atomic.Int64
+			restore := osmem.SetFault(func(osmem.Op, int) error {
+				if c := int(calls.Add(1)); c == n || burst && c > n {
+					return osmem.ErrNoMemory
+				}
+				return nil
+			})
+			var p unsafe.Pointer
+			size := 0
+			for _, next := range []int{4 << 20, 0, 600_000, 1_200_000, 2 << 20, -1, 3 << 20, 1 << 20, 2 << 20, -1, 6 << 20, 1 << 20, 8 << 20} {
+				if next < 0 {
+					_ = a.Trim() // may report a refusal
+					continue
+				}
+				q, err := a.UnsafeRealloc(p, next)
+				if err != nil && !errors.Is(err, ErrNoMemory) {
+					t.Fatalf("n=%d: %d -> %d: %v", n, size, next, err)
+				}
+				if err == nil {
+					if next > 0 {
+						if err := checkStamp(q, min(size, next), uint64(n)); err != nil {
+							t.Fatalf("n=%d: %d -> %d: %v", n, size, next, err)
+						}
+						stamp(q, next, uint64(n))
+					}
+					p, size = q, next
+				}
+				if s := a.Stats(); s.MappedBytes != s.Parts.Sum() || p != nil && s.Huge.Bytes != uint64(UnsafeUsableSize(p)) {
+					t.Errorf("n=%d: %d:\n%s", n, next, s)
+				}
+			}
+			restore()
+			if size > 0 {
+				if err := checkStamp(p, size, uint64(n)); err != nil {
+					t.Errorf("n=%d: %v", n, err)
+				}
+				mustFree(t, a, p)
+			}
+			requireEmpty(t, a)
+			if int(calls.Load()) < n {
+				break // it was never reached
+			}
+		}
+	}
+}
+
+// What a block has given up by shrinking goes back by itself, or when others need it, and
+// the block stays.
+func TestSpareGoesBack(t *testing.T) {
+	if runtime.GOOS == "windows" || osmem.OnGoHeap {
+		t.Skip("a block that shrinks is copied here")
+	}
+	useUpKept(t, 1<<20)
+	const limit = 16 << 20
+	shrunk := func() (*Allocator, unsafe.Pointer) {
+		a := newAllocator(t, Options{LimitBytes: limit, RetainDelay: 50 * time.Millisecond, KeepAddresses: KeepNever})
+		p := mustMalloc(t, a, 12<<20)
+		stamp(p, 1<<20, 1)
+		q, err := a.UnsafeRealloc(p, 1<<20)
+		if err != nil || q != p {
+			t.Fatalf("it shrinks to %p, %v, not where it is", q, err)
+		}
+		return a, p
+	}
+	for name, back := range map[string]func(a *Allocator){
+		"by itself": func(a *Allocator) {
+			if !waitFor(func() bool { return a.Stats().MappedBytes <= 1<<20 }) {
+				t.Errorf("after a while:\n%s", a.Stats())
+			}
+		},
+		"at the limit": func(a *Allocator) { mustFree(t, a, mustMalloc(t, a, 14<<20)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, p := shrunk()
+			back(a)
+			if err := checkStamp(p, 1<<20, 1); err != nil {
+				t.Error(err)
+			}
+			mustFree(t, a, p)
+			requireEmpty(t, a)
+		})
+	}
+}
+
+// Blocks that grow by moving and shrink beside others, small mappings among them, and
+// Trims, all at once: none takes another's place in the arena map.
 func TestMovesTogether(t *testing.T) {
 	moves(t)
 	defer stuck()()
@@ -284,7 +377,12 @@ func TestMovesTogether(t *testing.T) {
 
 func moveSome(a *Allocator, r *rand.Rand) error {
 	var live []block
-	for range 100 {
+	for n := range 100 {
+		if n%32 == 31 {
+			if err := a.Trim(); err != nil {
+				return err
+			}
+		}
 		switch i := r.IntN(len(live) + 1); {
 		case i == len(live) || len(live) < 8:
 			b := block{size: 132_000 + r.IntN(300_000), seed: r.Uint64()}
@@ -296,10 +394,10 @@ func moveSome(a *Allocator, r *rand.Rand) error {
 			live = append(live, b)
 		case len(live) < 24 && live[i].size < 2<<20:
 			b := &live[i]
-			size := b.size + r.IntN(b.size)
+			size := b.size/2 + r.IntN(b.size*3/2)
 			p, err := a.UnsafeRealloc(b.p, size)
 			if err == nil {
-				err = checkStamp(p, b.size, b.seed)
+				err = checkStamp(p, min(size, b.size), b.seed)
 			}
 			if u := UnsafeUsableSize(p); err == nil && (u < size || !a.Owns(p)) {
 				err = fmt.Errorf("realloc(%d) has %d bytes; owned: %t", size, u, a.Owns(p))

@@ -15,8 +15,12 @@ import (
 //
 // The block stays where it is when the size fits and more than three quarters of
 // the block are used (CPython's rule), or when there is no memory for a smaller
-// one. A block of more than half an arena grows where it is if there is room behind
-// it, and on Linux is moved with its pages, not copied, if there is none.
+// one. A block of more than half an arena is copied once to a mapping at least twice as
+// large, if a free one is retained, and grows on into the rest of that. If there is none
+// it grows where it is, if there is room behind it, and on Linux is moved with its pages,
+// not copied, if there is no room. If it shrinks to no less than that, it stays, and what
+// it gives up is retained behind it, for it to grow into again, where [KeepAddresses] and
+// the system allow that a part of a mapping be given back.
 func (a *Allocator) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error) {
 	return a.realloc("UnsafeRealloc", a, nil, p, size)
 }

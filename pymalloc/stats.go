@@ -22,7 +22,8 @@ type Stats struct {
 	// MappedBytes is the memory that is mapped for blocks: arenas and huge
 	// mappings. It is 0 when all is freed and trimmed. It is the sum of Parts.
 	MappedBytes uint64
-	// RetainedBytes is the part of it in arenas and mappings without a block.
+	// RetainedBytes is the part of it in arenas and mappings without a block, and
+	// behind huge blocks, for these to grow into.
 	RetainedBytes uint64
 	// InUseBytes is the size of all live blocks, as UnsafeUsableSize has it.
 	InUseBytes uint64
@@ -92,7 +93,7 @@ type Parts struct {
 	Quantization uint64 // rests of pools and runs that hold no block
 	Runs         uint64 // large runs
 	Huge         uint64 // huge mappings
-	Retained     uint64 // free huge mappings, and arenas whose unmapping was refused
+	Retained     uint64 // free huge mappings and parts of them, and arenas whose unmapping was refused
 }
 
 // Sum returns the sum of all parts.

@@ -355,6 +355,45 @@ func TestGrowsIntoTouched(t *testing.T) {
 	}
 }
 
+// A block is copied to what is retained only where that pays: not if that is less than
+// twice as large, and not if it is much larger than what is asked for.
+func TestCopiesWhereItPays(t *testing.T) {
+	divides(t)
+	for _, c := range []struct {
+		old, size, retained int
+		copies              bool
+	}{
+		{1 << 20, 2 << 20, 2 << 20, true},
+		{1 << 20, 5 << 18, 2 << 20, true},
+		{1 << 20, 5 << 18, 7 << 18, false},
+		{1 << 20, 3 << 20, 2 << 20, false},
+		{1 << 20, 2 << 20, 32 << 20, true},
+		{1 << 20, 2 << 20, 33 << 20, false},
+	} {
+		s := newTestSet(t, 0, Config{RetainBytes: 64 << 20})
+		b := shadow{size: c.old, seed: 1}
+		free, _, err := s.Alloc(c.retained, 16)
+		if err == nil {
+			b.p, _, err = s.Alloc(b.size, 16)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.stamp()
+		s.FreeHuge(free)
+		q := s.Resize(b.p, c.size)
+		if copied := q == free; copied != c.copies {
+			t.Errorf("%d -> %d bytes, %d are retained: copied %t, want %t", c.old, c.size, c.retained, copied, c.copies)
+		}
+		if q != nil {
+			b.p = q
+		}
+		if err := errors.Join(b.check(b.size), s.check()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // withSpare returns a block of 1 MiB with a spare of 7 MiB, and nothing else.
 func withSpare(t *testing.T, s *Set) shadow {
 	t.Helper()
