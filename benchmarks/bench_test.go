@@ -301,6 +301,47 @@ func BenchmarkReplace(b *testing.B) {
 	}
 }
 
+// grower is a mallocer whose blocks can grow.
+type grower interface {
+	mallocer
+	UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error)
+}
+
+// Grow is a buffer that grows from 64 to 128 KiB to 4 to 8 MiB, by factors of 2 or 5/4,
+// each page written once, and is freed. Its sizes are never the same again.
+func BenchmarkGrow(b *testing.B) {
+	for _, by := range []struct {
+		name string
+		more func(size int) int
+	}{
+		{"2", func(size int) int { return size }},
+		{"1.25", func(size int) int { return size / 4 }},
+	} {
+		eachImpl(b, []string{"pymalloc", "pymalloc-heap", "modernc"}, 0, "size=8M/by="+by.name, func(b *testing.B, s shared) {
+			m := s.each().(grower)
+			defer release(m)
+			x := xorshift(1)
+			bytes := 0
+			for b.Loop() {
+				size, end := 64<<10+x.below(64<<10), 4<<20+x.below(4<<20)
+				p, _ := m.UnsafeMalloc(size)
+				for written := 0; ; size = min(size+by.more(size), end) {
+					p, _ = m.UnsafeRealloc(p, size)
+					for ; written < size; written += 4096 {
+						*(*byte)(unsafe.Add(p, written)) = 1
+					}
+					if size == end {
+						break
+					}
+				}
+				_ = m.UnsafeFree(p)
+				bytes += size
+			}
+			b.SetBytes(int64(bytes / b.N))
+		})
+	}
+}
+
 // Channel is one block from malloc in one goroutine through a channel to free in
 // another. Each block sent alone, or 64 at a time.
 func BenchmarkChannel(b *testing.B) {
