@@ -356,21 +356,23 @@ func TestGrowsIntoTouched(t *testing.T) {
 }
 
 // A block is copied to what is retained only where that pays: not if that is less than
-// twice as large, and not if it is much larger than what is asked for.
+// twice as large, not if it is much larger than what is asked for, and not if its pages
+// were dropped.
 func TestCopiesWhereItPays(t *testing.T) {
 	divides(t)
 	for _, c := range []struct {
 		old, size, retained int
-		copies              bool
+		wipe, copies        bool
 	}{
-		{1 << 20, 2 << 20, 2 << 20, true},
-		{1 << 20, 5 << 18, 2 << 20, true},
-		{1 << 20, 5 << 18, 7 << 18, false},
-		{1 << 20, 3 << 20, 2 << 20, false},
-		{1 << 20, 2 << 20, 32 << 20, true},
-		{1 << 20, 2 << 20, 33 << 20, false},
+		{1 << 20, 2 << 20, 2 << 20, false, true},
+		{1 << 20, 2 << 20, 4 << 20, true, false},
+		{1 << 20, 5 << 18, 2 << 20, false, true},
+		{1 << 20, 5 << 18, 7 << 18, false, false},
+		{1 << 20, 3 << 20, 2 << 20, false, false},
+		{1 << 20, 2 << 20, 32 << 20, false, true},
+		{1 << 20, 2 << 20, 33 << 20, false, false},
 	} {
-		s := newTestSet(t, 0, Config{RetainBytes: 64 << 20})
+		s := newTestSet(t, 0, Config{RetainBytes: 64 << 20, Wipe: c.wipe})
 		b := shadow{size: c.old, seed: 1}
 		free, _, err := s.Alloc(c.retained, 16)
 		if err == nil {
@@ -383,7 +385,7 @@ func TestCopiesWhereItPays(t *testing.T) {
 		s.FreeHuge(free)
 		q := s.Resize(b.p, c.size)
 		if copied := q == free; copied != c.copies {
-			t.Errorf("%d -> %d bytes, %d are retained: copied %t, want %t", c.old, c.size, c.retained, copied, c.copies)
+			t.Errorf("%+v: copied %t", c, copied)
 		}
 		if q != nil {
 			b.p = q
