@@ -18,7 +18,7 @@ var errRefused = errors.New("unsafeobj: refused by a test")
 //	links    a container that refers to others says so (gcLinks), or they are not found
 //	tables   n entries have a key; the index leads to each; a list has n <= cap
 //	weak     what has weak references says so (gcWeak), and the reverse
-//	leaves   there are as many blocks of leaves at least as can be reached
+//	leaves   as many are found in the allocator's blocks at least as can be reached
 //
 // It is for the tests, and is done after each full collection with the tag invariants.
 func (s *Space) check() error {
@@ -38,8 +38,8 @@ func (s *Space) check() error {
 			k.fault(x, "has %d references, and %d from containers", has, n)
 		}
 	}
-	for t, n := range leaves {
-		if has := s.liveLeaves(typeID(t)); has < n {
+	for t, has := range s.leaves() {
+		if n := leaves[t]; has < n {
 			k.errs = append(k.errs, fmt.Errorf("%d leaves of type %d, of which %d can be reached", has, t, n))
 		}
 	}

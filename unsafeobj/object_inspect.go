@@ -27,14 +27,7 @@ func sizeOfObject(h *header) int {
 		return pymalloc.UnsafeUsableSize(unsafe.Pointer(h))
 	}
 	n := pymalloc.UnsafeUsableSize(unsafe.Pointer(gcOf(h)))
-	var p unsafe.Pointer
-	switch h.typ {
-	case typeList:
-		p = listOf(h).items.ptr()
-	case typeDict, typeSet:
-		p = tableOf(h).table.ptr()
-	}
-	if p != nil {
+	if p := h.rest(); p != nil {
 		n += pymalloc.UnsafeUsableSize(p)
 	}
 	return n

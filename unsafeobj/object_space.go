@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/blocks"
 	"github.com/pyarena/pyarena/internal/invariant"
 	"github.com/pyarena/pyarena/pymalloc"
 )
@@ -43,10 +44,9 @@ type Space struct {
 	tuples             [maxFreeTuple + 1]freeList // by length
 	instances          []*freeList                // by typeID-typeUser
 
-	leaves  [leafStripes]leafCount // blocks of objects without a collector header
-	trash   link                   // dead containers, through gcHead.next
-	drains  bool                   // somebody is emptying trash
-	dying   quarantine             // of a Debug space
+	trash   link       // dead containers, through gcHead.next
+	drains  bool       // somebody is emptying trash
+	dying   quarantine // of a Debug space
 	pending []callback
 	runs    int // calls of settle under way
 
@@ -96,21 +96,11 @@ const (
 )
 
 const (
-	quarantined  = 4096
-	maxFailures  = 16
-	leafStripes  = 16
-	spaceChunk   = 256
-	maxSpaces    = 1 << 15
-	stripeShift  = 14 // a pool is of one P, so its blocks are mostly counted there
-	cacheLine    = 64
-	leafKindsLen = int(firstContainer)
+	quarantined = 4096
+	maxFailures = 16
+	spaceChunk  = 256
+	maxSpaces   = 1 << 15
 )
-
-// leafCount counts blocks by type. Only a shared Space uses more than the first.
-type leafCount struct {
-	n [leafKindsLen]atomic.Int64
-	_ [cacheLine]byte
-}
 
 // spaces are those of the process by number, which is never 0.
 var (
@@ -245,30 +235,53 @@ func (s *Space) census() map[string]int {
 			left[all[t].name] += n
 		}
 	}
-	for t := range firstContainer {
-		add(t, s.liveLeaves(t))
+	for t, n := range s.leaves() {
+		add(typeID(t), n)
 	}
 	s.gc.each(func(h *header) { add(h.typ, 1) })
 	return left
 }
 
-// liveLeaves counts the objects of a type that has no collector header.
-func (s *Space) liveLeaves(t typeID) int {
-	var n int64
-	for i := range s.leaves {
-		n += s.leaves[i].n[t].Load()
-	}
-	switch t {
-	case typeInt:
-		n -= int64(s.ints.n)
-	case typeFloat:
-		n -= int64(s.floats.n)
-	case typeString:
-		for i := range s.strings {
-			n -= int64(s.strings[i].n)
+// leaves counts the live objects without a collector header, which are in no list: of the
+// allocator's live blocks those that begin as they do, less the others that happen to, and
+// those that are kept dead. The Space is locked; of leaves that come or go meanwhile it is
+// a glimpse.
+func (s *Space) leaves() (n [firstContainer]int) {
+	count := func(first uint64, by int) {
+		if h := *(*header)(unsafe.Pointer(&first)); h.space == s.id && h.typ < firstContainer {
+			n[h.typ] += by
 		}
 	}
-	return int(n)
+	blocks.Each(s.mem, func(_ unsafe.Pointer, first uint64) { count(first, 1) })
+	other := func(p unsafe.Pointer) {
+		if p != nil {
+			count(*(*uint64)(p), -1)
+		}
+	}
+	other(unsafe.Pointer(s.gc.heads))
+	other(s.interned.table.ptr())
+	s.gc.each(func(h *header) {
+		other(blockOf(h))
+		other(h.rest())
+	})
+	for _, f := range s.freeLists() {
+		for h := f.head.object(); h != nil; h = nextFree(h).object() {
+			other(blockOf(h))
+		}
+	}
+	s.dying.each(func(h *header) { other(blockOf(h)) })
+	return n
+}
+
+// rest returns the block that a container has besides its own, nil if there is none.
+func (h *header) rest() unsafe.Pointer {
+	switch h.typ {
+	case typeList:
+		return listOf(h).items.ptr()
+	case typeDict, typeSet:
+		return tableOf(h).table.ptr()
+	}
+	return nil
 }
 
 // deallocAll calls the Dealloc of what is left.
@@ -579,6 +592,17 @@ func (q *quarantine) swap(h *header) (old *header) {
 	return old
 }
 
+// each calls f for all that are kept.
+func (q *quarantine) each(f func(*header)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range q.ring {
+		if h := q.ring[i].object(); h != nil {
+			f(h)
+		}
+	}
+}
+
 // alloc, realloc and free are the Space's memory.
 func (s *Space) alloc(n uintptr) (unsafe.Pointer, error) {
 	if invariant.Enabled && s.refuse != nil && s.refuse() {
@@ -612,15 +636,6 @@ func (s *Space) free(p unsafe.Pointer) {
 	}
 }
 
-// count counts a block of an object without a collector header.
-func (s *Space) count(h *header, t typeID, n int64) {
-	if !s.shared {
-		*(*int64)(unsafe.Pointer(&s.leaves[0].n[t])) += n // a store of sync/atomic would cost 5 ns
-		return
-	}
-	s.leaves[uintptr(unsafe.Pointer(h))>>stripeShift%leafStripes].n[t].Add(n)
-}
-
 // newLeaf makes an object without a collector header, with one reference. In a
 // shared Space it needs no lock.
 func (s *Space) newLeaf(t typeID, size uintptr) (*header, error) {
@@ -632,8 +647,7 @@ func (s *Space) newLeaf(t typeID, size uintptr) (*header, error) {
 		return nil, err
 	}
 	h := (*header)(p)
-	*h = header{refs: 1, typ: t, space: s.id}
-	s.count(h, t, 1)
+	h.begin(header{refs: 1, typ: t, space: s.id})
 	return h, nil
 }
 
@@ -663,9 +677,6 @@ func (s *Space) freeLeaf(h *header) {
 // retire frees a dead object's block, or in a Debug space the one that died
 // quarantined objects ago.
 func (s *Space) retire(h *header) {
-	if h.typ < firstContainer {
-		s.count(h, h.typ, -1)
-	}
 	if s.debug {
 		if h = s.dying.swap(h); h == nil {
 			return

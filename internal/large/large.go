@@ -149,6 +149,16 @@ func (s *Set) Totals() Totals {
 	return t
 }
 
+// Blocks calls f for every live huge mapping, with its first eight bytes. f must not
+// call the set.
+func (s *Set) Blocks(f func(p unsafe.Pointer, first uint64)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.live {
+		f(p, atomic.LoadUint64((*uint64)(p)))
+	}
+}
+
 // Config is what a set is made with.
 type Config struct {
 	RetainBytes uint64 // the most in free mappings and spares that are kept for reuse

@@ -367,6 +367,31 @@ func (h *Header) Blocks() uint32 { return load(&h.blocks) }
 // Owner only.
 func (h *Header) HasBlock() bool { return h.live < h.blocks || h.chain != 0 }
 
+// EachInUse calls f for the blocks in use, with their first eight bytes: exactly, when
+// nothing is under way. units is the bytes of the pool's units. Anybody may call it while
+// the arena stays; a pool that becomes one of another class meanwhile is looked at in vain.
+func (h *Header) EachInUse(units int, f func(p unsafe.Pointer, first uint64)) {
+	n, size, start := h.Blocks(), uint32(h.Size()), h.start
+	if size == 0 || uint64(n)*uint64(size) > uint64(units) {
+		return
+	}
+	for from := uint32(0); from < n; from += 64 {
+		for left := ^load64(h.bits(from)); left != 0; left &= left - 1 {
+			i := from + uint32(bits.TrailingZeros64(left))
+			if i >= n {
+				break
+			}
+			p := unsafe.Add(unsafe.Pointer(h), start+i*size)
+			first := load64((*uint64)(p))
+			link, whole := unseal(first, p)
+			if whole && (link == 0 || (link-start)%size == 0 && (link-start)/size < n) {
+				continue // freed, or kept
+			}
+			f(p, first)
+		}
+	}
+}
+
 // inPool reports whether link, read from a block, is 0 or that of a block.
 func (h *Header) inPool(link uint32) bool {
 	return link == 0 || sizeclass.Index(link-h.start, h.inverse, h.rotate) < h.blocks

@@ -3,6 +3,7 @@ package shard
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -359,6 +360,23 @@ func (t *Table) Undrained(f func()) {
 	t.trimming.Lock()
 	defer t.trimming.Unlock()
 	f()
+}
+
+// Blocks calls f for every live block, with its first eight bytes: exactly, when nothing
+// is under way. f must not call the table.
+func (t *Table) Blocks(f func(p unsafe.Pointer, first uint64)) {
+	t.Undrained(func() {
+		t.Arenas.Visit(func(h *pool.Header) {
+			switch h.Owner() {
+			case pool.Free:
+			case pool.Run:
+				f(h.Start(), atomic.LoadUint64((*uint64)(h.Start())))
+			default:
+				h.EachInUse(h.Units()*t.Arenas.UnitBytes, f)
+			}
+		})
+		t.Large.Blocks(f)
+	})
 }
 
 // KeptBlocks adds to n, by class, the blocks that shards have at hand for mallocs:
