@@ -180,34 +180,6 @@ func increfSlow(h *header) {
 	}
 }
 
-// tryIncref adds a reference to an object that the caller has none to, with the Space
-// locked. It reports false for one that is dead: in a shared Space the last owner lets
-// go of it without the lock, and then waits for that, to bury it.
-func tryIncref(h *header) bool {
-	if h.space >= 0 {
-		if h.refs == 0 {
-			return false
-		}
-		incref(h)
-		return true
-	}
-	for {
-		n := atomic.LoadInt32(&h.refs)
-		switch {
-		case n == 0:
-			return false
-		case n < 0:
-			return true
-		case n >= maxRefs:
-			increfSlow(h)
-			return true
-		}
-		if atomic.CompareAndSwapInt32(&h.refs, n, n+1) {
-			return true
-		}
-	}
-}
-
 // decref drops a reference. It is inlined, too.
 func decref(h *header) {
 	if h.space > 0 && h.refs > 1 {
@@ -235,6 +207,24 @@ func decrefSlow(h *header) {
 	}
 }
 
+// How counts of a shared Space fall. A reference is cloned by who has one, or, with
+// the Space locked, by who finds the object in something that has one: a container, the
+// table of Intern'ed strings, a weak reference's address.
+//
+//	n > 1   n-1     anybody, by CAS
+//	1       0       a leaf: who has that reference, without the lock, for nobody else
+//	                can come by one: a plain store
+//	1       0       a container, or an Intern'ed string: the same, with the lock, for
+//	                the weak reference, the collector or the table
+//
+// So nothing that a list, a table or a weak reference leads to has the count 0, while the
+// Space is locked. What others did with the object happened before the CAS that left the
+// count at 1, and that before its load.
+//
+// Of two who release the one reference at once, which neither may, both can find the
+// 1 of a leaf. Then both free its block, of which the allocator refuses one, or hands the
+// block out once. In a Debug Space the last step is a CAS too: one of them is told.
+
 // decrefShared drops a reference from outside: the lock is not held.
 func decrefShared(h *header) {
 	for {
@@ -245,22 +235,32 @@ func decrefShared(h *header) {
 		case n == 0:
 			misused(h, "is released")
 			return
-		}
-		if !atomic.CompareAndSwapInt32(&h.refs, n, n-1) {
-			continue
-		}
-		if n == 1 {
+		case n == 1:
 			s := spaceOf(h)
-			if h.typ < firstContainer && !isInterned(h) {
+			if h.typ >= firstContainer || isInterned(h) {
+				s.lock()
+				s.drop(h)
+				s.unlock()
+				return
+			}
+			if s.bury(h) {
 				s.freeLeaf(h)
 				return
 			}
-			s.lock()
-			s.dead(h)
-			s.unlock()
+		case atomic.CompareAndSwapInt32(&h.refs, n, n-1):
+			return
 		}
-		return
 	}
+}
+
+// bury drops the last reference to an object of a shared Space, whose count was 1. It
+// reports false if that has changed.
+func (s *Space) bury(h *header) bool {
+	if s.debug {
+		return atomic.CompareAndSwapInt32(&h.refs, 1, 0)
+	}
+	h.bury()
+	return true
 }
 
 // drop is decref inside an operation, which has the Space locked if it is shared
@@ -282,16 +282,18 @@ func (s *Space) drop(h *header) {
 	}
 	for {
 		n := atomic.LoadInt32(&h.refs)
-		if n == 0 {
-			misused(h, "is released")
-		}
-		if n <= 0 {
+		switch {
+		case n < 0:
 			return
-		}
-		if atomic.CompareAndSwapInt32(&h.refs, n, n-1) {
-			if n == 1 {
+		case n == 0:
+			misused(h, "is released")
+			return
+		case n == 1:
+			if s.bury(h) {
 				s.dead(h)
+				return
 			}
+		case atomic.CompareAndSwapInt32(&h.refs, n, n-1):
 			return
 		}
 	}

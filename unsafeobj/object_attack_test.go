@@ -228,7 +228,8 @@ func TestObjectWeakOfGarbage(t *testing.T) {
 	noneLeft(t, s)
 }
 
-// An object that its last owner is about to bury is not finalised by the collector.
+// An object that the collector finalises, and that its last owner is about to bury, is
+// finalised once.
 func TestObjectFinalizeDying(t *testing.T) {
 	s := objectSpace(t, SpaceOptions{Shared: true})
 	calls := 0
@@ -236,8 +237,8 @@ func TestObjectFinalizeDying(t *testing.T) {
 	r := ring(t, s, class, 2)
 	var dying *header
 	w := objectMust(NewWeak(r.Get(), func() {
-		// As if another goroutine had found one of them, taken it out of its cycle,
-		// released it, and waited for the lock to bury it.
+		// As if another goroutine had found one of them, taken it out of its cycle, and
+		// waited for the lock to drop the last reference.
 		s.gc.each(func(h *header) {
 			if dying == nil && h.typ >= typeUser {
 				dying = h
@@ -249,7 +250,6 @@ func TestObjectFinalizeDying(t *testing.T) {
 				n.Payload().Left.ref = 0
 			}
 		})
-		atomic.StoreInt32(&dying.refs, 0)
 		s.mu.Unlock()
 	}))
 	r.Release()
@@ -258,7 +258,7 @@ func TestObjectFinalizeDying(t *testing.T) {
 		t.Fatal("the callback was not called")
 	}
 	s.lock()
-	s.dead(dying)
+	s.drop(dying)
 	s.unlock()
 	for range 2 {
 		objectMust(s.Collect(2))

@@ -86,7 +86,7 @@ func (k *checker) container(h *header) {
 		k.errs = append(k.errs, fmt.Errorf("a container of Space %d and type %d", h.space, h.typ))
 		return
 	}
-	if h.refs == 0 && !k.s.shared {
+	if atomic.LoadInt32(&h.refs) == 0 {
 		k.fault(h, "is dead, and in a list")
 	}
 	if _, weak := k.s.weak[uintptr(unsafe.Pointer(h))]; weak != (g.flags&gcWeak != 0) {
@@ -146,7 +146,7 @@ func (k *checker) table(o *tableObject) {
 			k.fault(&o.header, "has no value in entry %d", i)
 		}
 		if o == &k.s.interned && atomic.LoadInt32(&x.refs) == 0 {
-			continue // another comes in its place
+			k.fault(x, "is dead, and interned")
 		}
 		if at := t.probe(e.hash, i); !at {
 			k.fault(&o.header, "does not find entry %d", i)

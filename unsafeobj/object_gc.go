@@ -520,7 +520,7 @@ func (o *cycle) count(b *budget) {
 	for ; g != list; g = g.next.gc() {
 		g.flags = g.flags&^gcCycle | o.bit
 		if g.refs = atomic.LoadInt32(&g.object().refs); g.refs <= 0 {
-			g.flags |= gcTouched // immortal, or its last owner waits for the lock, to bury it
+			g.flags |= gcTouched // immortal
 		}
 		if b.spend(1) {
 			o.cursor = g.next
@@ -701,8 +701,8 @@ func (o *cycle) clearWeak(b *budget, s *Space) {
 // finalize collects the finalisers to be called, each with a reference to its object.
 func (o *cycle) finalize(b *budget, s *Space) {
 	for g := o.cursor.gc(); g != o.white; g = g.next.gc() {
-		// One that is dead already, its last owner is about to finalise.
-		if s.wantsFinalizer(g) && tryIncref(g.object()) {
+		if s.wantsFinalizer(g) {
+			incref(g.object())
 			g.flags |= gcFinalized
 			o.calls = append(o.calls, callback{obj: g.object()})
 		}

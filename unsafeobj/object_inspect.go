@@ -104,10 +104,9 @@ func (s *Space) Referrers(o Object) []AnyRef {
 		for c := childrenOf(h); c.left > 0; {
 			var x *header
 			if x, c = c.next(); x == target {
-				if tryIncref(h) {
-					s.gc.shade(h)
-					all = append(all, refTo[Object](h))
-				}
+				incref(h)
+				s.gc.shade(h)
+				all = append(all, refTo[Object](h))
 				return
 			}
 		}

@@ -107,18 +107,9 @@ func (s *Space) intern(v string) (*header, error) {
 	if t := s.interned.tab(); t != nil {
 		var i int
 		if i, slot = t.locateString(hash, v); i >= 0 {
-			e := t.entry(i)
-			h := e.key.object()
-			if tryIncref(h) {
-				return h, nil
-			}
-			n, err := s.newString(typeString, v)
-			if err == nil {
-				stringOf(n).hash = hash
-				stringOf(n).interned = 1
-				e.key.set(n)
-			}
-			return n, err
+			h := t.entry(i).key.object()
+			incref(h)
+			return h, nil
 		}
 	}
 	h, err := s.newString(typeString, v)
@@ -138,7 +129,7 @@ func (s *Space) intern(v string) (*header, error) {
 // unintern takes a dead string out of the table.
 func (s *Space) unintern(h *header) {
 	o, t := stringOf(h), s.interned.tab()
-	if i := t.findString(o.hash, o.value()); i >= 0 && t.entry(i).key.object() == h {
+	if i := t.findString(o.hash, o.value()); i >= 0 {
 		s.interned.forget(i)
 	}
 	o.interned = 0

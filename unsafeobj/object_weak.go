@@ -53,9 +53,10 @@ func (w Weak[T]) Get() (Ref[T], bool) {
 		return Ref[T]{}, false
 	}
 	h := at(addr)
-	if s.gc.condemned(gcOf(h), true) || !tryIncref(h) {
+	if s.gc.condemned(gcOf(h), true) {
 		return Ref[T]{}, false
 	}
+	incref(h)
 	s.gc.shade(h)
 	return Ref[T]{addr: addr}, true
 }
