@@ -180,33 +180,6 @@ func increfSlow(h *header) {
 	}
 }
 
-// decref drops a reference. It is inlined, too.
-func decref(h *header) {
-	if h.space > 0 && h.refs > 1 {
-		h.refs--
-		return
-	}
-	decrefSlow(h)
-}
-
-func decrefSlow(h *header) {
-	switch {
-	case h.space > 0 && h.refs == 1:
-		h.refs = 0
-		s := spaceOf(h)
-		if h.typ < firstContainer {
-			s.freeLeaf(h)
-			return
-		}
-		s.dead(h)
-		s.unlock()
-	case h.space < 0:
-		decrefShared(h)
-	case h.space > 0 && h.refs == 0:
-		misused(h, "is released")
-	}
-}
-
 // How counts of a shared Space fall. A reference is cloned by who has one, or, with
 // the Space locked, by who finds the object in something that has one: a container, the
 // table of Intern'ed strings, a weak reference's address.
@@ -225,32 +198,66 @@ func decrefSlow(h *header) {
 // 1 of a leaf. Then both free its block, of which the allocator refuses one, or hands the
 // block out once. In a Debug Space the last step is a CAS too: one of them is told.
 
-// decrefShared drops a reference from outside: the lock is not held.
-func decrefShared(h *header) {
-	for {
-		n := atomic.LoadInt32(&h.refs)
+// decref drops a reference from outside: the lock is not held. It is one function, for
+// calls are a good part of what the death of an int takes.
+func decref(h *header) {
+	switch {
+	case h.space > 0:
+		n := h.refs
 		switch {
-		case n < 0:
-			return
+		case n > 1:
+			h.refs = n - 1
+		case n == 1:
+			h.refs = 0
+			s := ownedByID(h.space)
+			switch {
+			case (h.typ == typeInt || h.typ == typeFloat) && s.numbers.push(h):
+			case h.typ < firstContainer:
+				s.freeLeaf(h)
+			default:
+				s.dead(h)
+				s.unlock()
+			}
 		case n == 0:
 			misused(h, "is released")
-			return
-		case n == 1:
-			s := spaceOf(h)
-			if h.typ >= firstContainer || isInterned(h) {
-				s.lock()
-				s.drop(h)
-				s.unlock()
+		}
+	case h.space < 0:
+		for {
+			n := atomic.LoadInt32(&h.refs)
+			switch {
+			case n < 0:
+				return
+			case n == 0:
+				misused(h, "is released")
+				return
+			case n == 1:
+				s := spaceOf(h)
+				if h.typ >= firstContainer || isInterned(h) {
+					s.dropLast(h)
+					return
+				}
+				if !s.bury(h) {
+					continue
+				}
+				if s.debug {
+					s.retire(h)
+				} else if err := s.mem.UnsafeFree(unsafe.Pointer(h)); err != nil {
+					s.notFreed(err)
+				}
+				return
+			case atomic.CompareAndSwapInt32(&h.refs, n, n-1):
 				return
 			}
-			if s.bury(h) {
-				s.freeLeaf(h)
-				return
-			}
-		case atomic.CompareAndSwapInt32(&h.refs, n, n-1):
-			return
 		}
 	}
+}
+
+// dropLast is drop from outside, of what is the last reference unless somebody finds the
+// object in the meantime.
+func (s *Space) dropLast(h *header) {
+	s.lock()
+	s.drop(h)
+	s.unlock()
 }
 
 // bury drops the last reference to an object of a shared Space, whose count was 1. It

@@ -281,8 +281,8 @@ func TestObjectFreeLists(t *testing.T) {
 		kept uint64
 		make func(s *Space) AnyRef
 	}{
-		{"int", maxFreeInts, func(s *Space) AnyRef { return objectMust(s.Int(1000)).Any() }},
-		{"float", maxFreeFloats, func(s *Space) AnyRef { return objectMust(s.Float(1.5)).Any() }},
+		{"int", maxFreeNumbers, func(s *Space) AnyRef { return objectMust(s.Int(1000)).Any() }},
+		{"float", maxFreeNumbers, func(s *Space) AnyRef { return objectMust(s.Float(1.5)).Any() }},
 		{"tuple", maxFreeTuples, func(s *Space) AnyRef { return objectMust(s.Tuple(None(), None())).Any() }},
 		{"long tuple", 0, func(s *Space) AnyRef { return objectMust(s.Tuple(make21()...)).Any() }},
 		{"list", maxFreeLists, func(s *Space) AnyRef { return objectMust(s.List()).Any() }},

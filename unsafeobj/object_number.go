@@ -91,14 +91,15 @@ func (s *Space) Int(v int64) (Ref[Int], error) {
 	if uint64(v-smallMin) <= smallMax-smallMin {
 		return refTo[Int](&smallInts[v-smallMin].header), nil
 	}
-	h := s.ints.pop()
+	h := s.numbers.pop()
 	if h == nil {
 		var err error
 		if h, err = s.newLeaf(typeInt, unsafe.Sizeof(intObject{})); err != nil {
 			return Ref[Int]{}, err
 		}
+	} else {
+		h.refs, h.typ = 1, typeInt
 	}
-	h.refs = 1
 	(*intObject)(unsafe.Pointer(h)).v = v
 	return refTo[Int](h), nil
 }
@@ -138,10 +139,13 @@ func (i Int) Big() *big.Int {
 	return new(big.Int).Set((*bigObject)(unsafe.Pointer(at(i.addr))).big())
 }
 
+// floatObject is of the size of an int, for they share a free list.
 type floatObject struct {
 	header
 	v float64
 }
+
+var _ [unsafe.Sizeof(intObject{})]byte = [unsafe.Sizeof(floatObject{})]byte{}
 
 // Float is a handle on a float.
 type Float struct {
@@ -153,14 +157,15 @@ func (Float) accepts(h *header) bool { return h.typ == typeFloat }
 
 // Float returns a float, which the caller owns.
 func (s *Space) Float(v float64) (Ref[Float], error) {
-	h := s.floats.pop()
+	h := s.numbers.pop()
 	if h == nil {
 		var err error
 		if h, err = s.newLeaf(typeFloat, unsafe.Sizeof(floatObject{})); err != nil {
 			return Ref[Float]{}, err
 		}
+	} else {
+		h.refs, h.typ = 1, typeFloat
 	}
-	h.refs = 1
 	(*floatObject)(unsafe.Pointer(h)).v = v
 	return refTo[Float](h), nil
 }

@@ -38,7 +38,7 @@ type Space struct {
 	mem  *pymalloc.Allocator
 	mu   sync.RWMutex // of a shared one
 
-	ints, floats       freeList
+	numbers            freeList                             // ints and floats, which are of one size
 	strings            [maxFreeString / stringStep]freeList // by the bytes of their blocks
 	lists, dicts, sets freeList
 	tuples             [maxFreeTuple + 1]freeList // by length
@@ -79,15 +79,14 @@ type SpaceOptions struct {
 	Report func(error)
 }
 
-// CPython's bounds of the free lists; ints have one since 3.14.
+// CPython's bounds of the free lists. It has one for ints since 3.14.
 const (
-	maxFreeInts   = 100
-	maxFreeFloats = 100
-	maxFreeTuple  = 20   // length
-	maxFreeTuples = 2000 // of each length
-	maxFreeLists  = 80
-	maxFreeDicts  = 80
-	maxFreeSets   = 80
+	maxFreeNumbers = 100  // ints and floats together
+	maxFreeTuple   = 20   // length
+	maxFreeTuples  = 2000 // of each length
+	maxFreeLists   = 80
+	maxFreeDicts   = 80
+	maxFreeSets    = 80
 
 	// CPython has none for str.
 	maxFreeString  = 64  // bytes of a block
@@ -102,17 +101,24 @@ const (
 	maxSpaces   = 1 << 15
 )
 
-// spaces are those of the process by number, which is never 0.
+// spaces are those of the process by number, which is never 0. The first ones, and most
+// processes have no more, are one load away.
 var (
-	spaces     [maxSpaces / spaceChunk]atomic.Pointer[[spaceChunk]atomic.Pointer[Space]]
+	spaces     [maxSpaces / spaceChunk]atomic.Pointer[spaceTable]
+	firstOnes  spaceTable // spaces[0]
 	spacesLock sync.Mutex
 )
+
+type spaceTable [spaceChunk]atomic.Pointer[Space]
 
 func spaceByID(id int16) *Space { return ownedByID(max(id, -id)) }
 
 // ownedByID is spaceByID for what is known to be of an owned Space.
 func ownedByID(id int16) *Space {
 	n := uint16(id) % maxSpaces // which it is anyway, for no check of bounds
+	if n < spaceChunk {
+		return firstOnes[n].Load()
+	}
 	return spaces[n/spaceChunk].Load()[n%spaceChunk].Load()
 }
 
@@ -158,7 +164,7 @@ func (s *Space) setBounds() {
 	if s.shared {
 		return
 	}
-	s.ints.max, s.floats.max = maxFreeInts, maxFreeFloats
+	s.numbers.max = maxFreeNumbers
 	for i := range s.strings {
 		s.strings[i].max = maxFreeStrings
 	}
@@ -171,7 +177,9 @@ func (s *Space) enlist() error {
 	for c := range spaces {
 		chunk := spaces[c].Load()
 		if chunk == nil {
-			chunk = new([spaceChunk]atomic.Pointer[Space])
+			if chunk = &firstOnes; c > 0 {
+				chunk = new(spaceTable)
+			}
 			spaces[c].Store(chunk)
 		}
 		for i := range chunk {
@@ -265,9 +273,7 @@ func (s *Space) leaves() (n [firstContainer]int) {
 		other(h.rest())
 	})
 	for _, f := range s.freeLists() {
-		for h := f.head.object(); h != nil; h = nextFree(h).object() {
-			other(blockOf(h))
-		}
+		f.each(func(h *header) { other(blockOf(h)) })
 	}
 	s.dying.each(func(h *header) { other(blockOf(h)) })
 	return n
@@ -502,15 +508,21 @@ func (s *Space) tell(err error) {
 }
 
 // freeList keeps dead objects of one size, through the word after the header.
-// Their blocks count as allocated.
+// Their blocks count as allocated. The one that died last stands apart: where one
+// dies before the next is made nothing is counted, nor linked.
 type freeList struct {
+	last   link
 	head   link
-	n, max int
+	n, max int // those linked, and the most of all
 }
 
 func nextFree(h *header) *link { return (*link)(unsafe.Add(unsafe.Pointer(h), headerBytes)) }
 
 func (f *freeList) pop() *header {
+	if h := f.last.object(); h != nil {
+		f.last = 0
+		return h
+	}
 	h := f.head.object()
 	if h != nil {
 		f.head = *nextFree(h)
@@ -520,7 +532,11 @@ func (f *freeList) pop() *header {
 }
 
 func (f *freeList) push(h *header) bool {
-	if f.n >= f.max {
+	if f.last == 0 && f.max > 0 {
+		f.last.set(h)
+		return true
+	}
+	if f.n+1 >= f.max {
 		return false
 	}
 	*nextFree(h) = f.head
@@ -529,8 +545,18 @@ func (f *freeList) push(h *header) bool {
 	return true
 }
 
+// each calls do for all of them.
+func (f *freeList) each(do func(*header)) {
+	if h := f.last.object(); h != nil {
+		do(h)
+	}
+	for h := f.head.object(); h != nil; h = nextFree(h).object() {
+		do(h)
+	}
+}
+
 func (s *Space) freeLists() []*freeList {
-	all := []*freeList{&s.ints, &s.floats, &s.lists, &s.dicts, &s.sets}
+	all := []*freeList{&s.numbers, &s.lists, &s.dicts, &s.sets}
 	for i := range s.strings {
 		all = append(all, &s.strings[i])
 	}
@@ -632,8 +658,12 @@ func (s *Space) free(p unsafe.Pointer) {
 		err = s.mem.UnsafeFree(p)
 	}
 	if err != nil {
-		s.tell(fmt.Errorf("unsafeobj: a dead object's block: %w", err))
+		s.notFreed(err)
 	}
+}
+
+func (s *Space) notFreed(err error) {
+	s.tell(fmt.Errorf("unsafeobj: a dead object's block: %w", err))
 }
 
 // newLeaf makes an object without a collector header, with one reference. In a
@@ -642,7 +672,13 @@ func (s *Space) newLeaf(t typeID, size uintptr) (*header, error) {
 	if s.closed {
 		return nil, ErrClosed
 	}
-	p, err := s.alloc(size)
+	var p unsafe.Pointer
+	var err error
+	if s.shared && !invariant.Enabled {
+		p, err = s.mem.UnsafeMalloc(int(size))
+	} else {
+		p, err = s.alloc(size)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -655,12 +691,8 @@ func (s *Space) newLeaf(t typeID, size uintptr) (*header, error) {
 // shared it needs no lock, but for an interned string.
 func (s *Space) freeLeaf(h *header) {
 	switch h.typ {
-	case typeInt:
-		if s.ints.push(h) {
-			return
-		}
-	case typeFloat:
-		if s.floats.push(h) {
+	case typeInt, typeFloat:
+		if s.numbers.push(h) {
 			return
 		}
 	case typeString:

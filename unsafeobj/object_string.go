@@ -67,8 +67,9 @@ func (s *Space) newString(t typeID, v string) (*header, error) {
 		if h, err = s.newLeaf(t, size); err != nil {
 			return nil, err
 		}
+	} else {
+		h.refs = 1
 	}
-	h.refs = 1
 	o := stringOf(h)
 	o.hash, o.n, o.interned = 0, uint32(len(v)), 0
 	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(o), stringBytes)), len(v)), v)
