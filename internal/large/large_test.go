@@ -27,7 +27,7 @@ func newTestSet(t *testing.T, limit uint64, conf Config) *Set {
 		t.Fatal(err)
 	}
 	if conf.Guard {
-		g = g.Harden()
+		g = g.Harden(false)
 	}
 	budget := &arena.Budget{Limit: limit}
 	id := ids.Add(1) + 1<<20
