@@ -83,7 +83,7 @@ func TestPinnedCode(t *testing.T) {
 		"shard.(*Shard).acquire", "shard.(*Shard).list", "shard.(*Shard).unlist", "shard.(*Shard).retire",
 		"shard.(*Shard).settle", "shard.(*Shard).TakeHard", "shard.(*Shard).DrawHard",
 		"shard.(*Shard).FreeHard", "shard.(*Shard).take",
-		"pool.(*Header).PopZero", "pool.(*Header).Draw", "pool.(*Header).wasFree", "pool.(*Header).drawWord", "pool.(*Header).Wipe", "pool.(*Header).Retire", "pool.(*Header).Refill", "pool.(*Header).Quieten", "pool.(*Header).unchain",
+		"pool.(*Header).PopZero", "pool.(*Header).Draw", "pool.(*Header).wasFree", "pool.(*Header).DrawWord", "pool.(*Header).Wipe", "pool.(*Header).Retire", "pool.(*Header).Refill", "pool.(*Header).Quieten", "pool.(*Header).unchain",
 		"pool.(*Header).Collect", "pool.(*Header).Fill", "pool.(*Header).Unpost", "pool.(*Header).Take",
 		"pool.(*Header).PushRemote", "pool.(*Header).StateOf", "pool.(*Header).StateInBits", "pool.(*Header).wipe", "pool.(*Header).Format", "pool.(*Header).Own",
 		"tagstack.(*Stack).Push", "tagstack.(*Stack).Pop", "tagstack.(*Stack).TakeAll",

@@ -34,6 +34,25 @@ func eachHard(t *testing.T, f func(t *testing.T, a *Allocator, m source)) {
 	}
 }
 
+// The first block of a fresh pool is any of them, not one of its first 64.
+func TestHardFirst(t *testing.T) {
+	high := 0
+	for range 60 {
+		a := newAllocator(t, Options{Hardened: true})
+		p := mustMalloc(t, a, 16)
+		if uintptr(p)%(16<<10) >= 64*16 {
+			high++
+		}
+		mustFree(t, a, p)
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if high < 30 { // 15/16 of them, about
+		t.Errorf("of 60 pools %d had their first block beyond the first 64", high)
+	}
+}
+
 // A block that was freed a moment ago is at hand for mallocs, and is freed for all that.
 func TestHardAtHand(t *testing.T) {
 	eachHard(t, func(t *testing.T, a *Allocator, m source) {

@@ -61,7 +61,7 @@ func HasOwnSeal(p unsafe.Pointer) bool { return *(*uint64)(p) == ownSeal(p) }
 func (h *Header) Draw(r *Random, lose bool) (p, broken unsafe.Pointer) {
 	w := h.bits(uint32(h.pick) * 64)
 	if *w == 0 {
-		if w = h.drawWord(r); w == nil {
+		if w = h.DrawWord(r); w == nil {
 			return nil, nil
 		}
 	}
@@ -95,11 +95,11 @@ func (h *Header) wasFree(p unsafe.Pointer) bool {
 	return first == 0 && h.clean || h.isSeal(first, p)
 }
 
-// drawWord makes the word of the bitmap that blocks are drawn from the next with some,
-// from one on that is drawn, and returns it; nil if there is none.
+// DrawWord makes the word of the bitmap that blocks are drawn from the next with some,
+// from one on that is drawn, and returns it; nil if there is none. Owner only.
 //
 //go:nosplit
-func (h *Header) drawWord(r *Random) *uint64 {
+func (h *Header) DrawWord(r *Random) *uint64 {
 	words := (h.blocks + 63) / 64
 	at := uint32(uint64(r.Next()>>32) * uint64(words) >> 32)
 	for range words {

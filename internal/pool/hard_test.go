@@ -172,6 +172,31 @@ func TestDrawRandom(t *testing.T) {
 	}
 }
 
+// The words of the bitmap come in no order: any is the first, and any the second.
+func TestDrawWord(t *testing.T) {
+	f, c := newFake(t, 16<<10, 60), sizeclass.Of(16)
+	var seen [2][16]bool
+	for range 800 {
+		h := f.place(f.headerUnits, 1, true)
+		h.Harden(0)
+		h.Format(c, &f.shapes[c])
+		h.Own(me)
+		r := pool.Random(rand.Uint64())
+		h.DrawWord(&r)
+		for n := range 65 {
+			p, _ := h.Draw(&r, false)
+			seen[n/64][h.Index(p)/64] = true
+		}
+	}
+	for n, words := range seen {
+		for w, is := range words {
+			if !is {
+				t.Errorf("word %d of %d was never number %d", w, len(words), n)
+			}
+		}
+	}
+}
+
 // TestWriteAfterFree writes to a free block, in the magazine or the pool: it is found
 // when it would be handed out, and is out of use then.
 func TestWriteAfterFree(t *testing.T) {

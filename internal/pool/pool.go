@@ -519,7 +519,6 @@ func (h *Header) Format(c uint8, s *sizeclass.Shape) {
 	h.inverse, h.size2 = s.Inverse, s.Size
 	store(&h.size, s.Size)
 	store(&h.blocks, s.Blocks)
-	h.pick = 0
 	store(&h.carved, 0)
 	h.empty()
 	if h.IsHard() && !h.clean {

@@ -245,6 +245,9 @@ func (s *Shard) acquire(h *pool.Header) {
 	}
 	s.owned = h
 	store(&s.nowned, s.nowned+1)
+	if s.hard {
+		h.DrawWord(&s.random)
+	}
 	s.list(h)
 }
 
