@@ -106,6 +106,55 @@ func TestHardAtHand(t *testing.T) {
 	})
 }
 
+// A block is cleared when it is freed, wherever it goes: the one that malloc took last, those
+// at hand, the rest of them, and what others have freed. So it is without Hardened.
+func TestWipeEverywhere(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for n, o := range []Options{{}, {Hardened: true}, {Canaries: true}} {
+		o.WipeOnFree, o.RetainDelay = true, time.Hour
+		a := newAllocator(t, o)
+		h := a.AcquireHeap()
+		defer h.Release()
+		for _, from := range []source{a, h} {
+			for _, to := range []source{a, h} {
+				for _, size := range []int{10, 56, 1000, 20_000} {
+					for range 3 {
+						var ps []unsafe.Pointer
+						for range 40 {
+							p := mustMalloc(t, from, size)
+							scribble(p, size)
+							ps = append(ps, p)
+							if len(ps)%3 == 0 { // one that was at hand
+								mustFree(t, from, p)
+								p = mustMalloc(t, from, size)
+								scribble(p, size)
+								mustFree(t, from, p)
+								ps = ps[:len(ps)-1]
+								requireWiped(t, n, p, size)
+								ps = append(ps, mustMalloc(t, from, size))
+							}
+						}
+						for _, p := range ps {
+							mustFree(t, to, p)
+							requireWiped(t, n, p, size)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// requireWiped looks that the block has nothing but its seal.
+func requireWiped(t *testing.T, n int, p unsafe.Pointer, size int) {
+	t.Helper()
+	for i, b := range unsafe.Slice((*byte)(p), size) {
+		if b != 0 && i >= 8 {
+			t.Fatalf("allocator %d: byte %d of the free block of %d is %#x", n, i, size, b)
+		}
+	}
+}
+
 // What a program writes to blocks that are at hand, all over them, makes no block be
 // handed out twice, and none that was written to.
 func TestHardDamaged(t *testing.T) {
