@@ -155,6 +155,115 @@ func requireWiped(t *testing.T, n int, p unsafe.Pointer, size int) {
 	}
 }
 
+// A block that malloc took last, and that is freed while another is kept, is not taken for
+// one in use later.
+func TestLastForgotten(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for n, o := range []Options{{}, {Hardened: true}, {Canaries: true}, {Canaries: true, WipeOnFree: true}, {WipeOnFree: true}} {
+		o.RetainDelay = time.Hour
+		a := newAllocator(t, o)
+		h := a.AcquireHeap()
+		defer h.Release()
+		for _, m := range []source{a, h} {
+			const one, two = 40, 500
+			for _, size := range []int{one, two} { // a block of each is at hand
+				mustFree(t, m, mustMalloc(t, m, size))
+			}
+			mustFree(t, m, mustMalloc(t, m, one)) // kept
+			q := mustMalloc(t, m, two)            // the last
+			mustFree(t, m, q)
+			p := mustMalloc(t, m, one) // none is kept
+			if err := m.UnsafeFree(q); !errors.Is(err, ErrDoubleFree) {
+				t.Errorf("allocator %d: a second free returns %v", n, err)
+			}
+			q, r := mustMalloc(t, m, two), mustMalloc(t, m, two)
+			if q == r {
+				t.Errorf("allocator %d: block %p is handed out twice", n, q)
+			}
+			for _, p := range []unsafe.Pointer{p, q, r} {
+				mustFree(t, m, p)
+			}
+		}
+	}
+}
+
+// Whichever way a block is handed out, it has its tail, and whichever way it is freed, that
+// is looked at.
+func TestCanaryEverywhere(t *testing.T) {
+	eachHard(t, func(t *testing.T, a *Allocator, m source) {
+		if !a.opts.Canaries {
+			return
+		}
+		other := a.AcquireHeap()
+		defer other.Release()
+		look := func(what string, p unsafe.Pointer) {
+			t.Helper()
+			usable := UnsafeUsableSize(p)
+			for _, at := range []int{usable, usable + 7} {
+				for _, by := range []source{m, other, a} {
+					end := (*byte)(unsafe.Add(p, at))
+					*end++
+					if err := by.UnsafeFree(p); !errors.Is(err, ErrOverrun) {
+						t.Fatalf("%s: a free of the block of %d bytes, overrun, returns %v", what, usable, err)
+					}
+					*end--
+				}
+			}
+		}
+		for _, size := range []int{8, 50, 1000, 20_000, 32<<10 - 8, 32<<10 - 7, 100_000} {
+			for _, by := range []source{m, other} { // who frees
+				for range 2 {
+					var ps []unsafe.Pointer
+					for range 40 { // at hand, freed by others, fresh
+						p := mustMalloc(t, m, size)
+						look("malloc", p)
+						ps = append(ps, p)
+					}
+					for i, p := range ps {
+						mustFree(t, by, p)
+						if i%8 == 0 {
+							for range 2 { // the one that was taken last
+								p = mustMalloc(t, m, size)
+								look("the last", p)
+								mustFree(t, m, p)
+							}
+						}
+					}
+				}
+				p, err := m.UnsafeCalloc(size)
+				if err != nil {
+					t.Fatal(err)
+				}
+				look("calloc", p)
+				if p, err = m.UnsafeRealloc(p, size+size/8); err != nil {
+					t.Fatal(err)
+				}
+				look("grown", p)
+				if p, err = m.UnsafeRealloc(p, size/3+1); err != nil {
+					t.Fatal(err)
+				}
+				look("shrunk", p)
+				mustFree(t, by, p)
+				if p, err = m.UnsafeAlignedMalloc(size, 256); err != nil {
+					t.Fatal(err)
+				}
+				look("aligned", p)
+				mustFree(t, by, p)
+				ps := make([]unsafe.Pointer, 40)
+				if err := a.UnsafeMallocBatch(ps, size); err != nil {
+					t.Fatal(err)
+				}
+				for _, p := range ps {
+					look("batch", p)
+				}
+				if err := a.UnsafeFreeBatch(ps); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
 // What a program writes to blocks that are at hand, all over them, makes no block be
 // handed out twice, and none that was written to.
 func TestHardDamaged(t *testing.T) {
@@ -321,6 +430,27 @@ func TestHardModel(t *testing.T) {
 			mustFree(t, m, b.p)
 		}
 		requireEmpty(t, a)
+	})
+}
+
+// Pools that were full, and are empty, are found again.
+func TestHardReuse(t *testing.T) {
+	eachHard(t, func(t *testing.T, a *Allocator, m source) {
+		mapped := uint64(0)
+		for round := range 8 {
+			var ps []unsafe.Pointer
+			for range 2000 {
+				ps = append(ps, mustMalloc(t, m, 200))
+			}
+			if now := a.Stats().MappedBytes; round == 0 {
+				mapped = now
+			} else if now > mapped {
+				t.Fatalf("%d bytes are mapped for the same blocks, %d were before", now, mapped)
+			}
+			for _, p := range ps {
+				mustFree(t, m, p)
+			}
+		}
 	})
 }
 
