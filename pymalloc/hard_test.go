@@ -155,6 +155,60 @@ func requireWiped(t *testing.T, n int, p unsafe.Pointer, size int) {
 	}
 }
 
+// A block at hand that is written to is found by the next malloc, and no other is drawn for
+// it: not one that is at hand below. So it is where blocks are wiped, without Hardened.
+func TestWrittenAtHand(t *testing.T) {
+	if !grace.Pinned {
+		t.Skip("the goroutine may free on another shard, whose blocks are at hand nowhere")
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for n, o := range []Options{{Hardened: true}, {Canaries: true}, {WipeOnFree: true}, {Canaries: true, WipeOnFree: true}} {
+		o.RetainDelay = time.Hour
+		a := newAllocator(t, o)
+		h := a.AcquireHeap()
+		defer h.Release()
+		for _, m := range []source{a, h} {
+			for _, depth := range []int{1, 2, 16} {
+				var ps []unsafe.Pointer
+				for range depth {
+					ps = append(ps, mustMalloc(t, m, 100))
+				}
+				for _, p := range ps {
+					mustFree(t, m, p)
+				}
+				last := ps[depth-1] // kept or on top
+				switch depth {
+				case 1:
+					mustFree(t, m, mustMalloc(t, m, 100)) // kept now, but where it is wiped
+				case 16:
+					defer mustFree(t, m, mustMalloc(t, m, 100))
+					last = ps[depth-2] // on top of the rest
+				}
+				scribble(last, 8)
+				if p, err := m.UnsafeMalloc(100); !errors.Is(err, ErrCorrupted) || p != nil {
+					t.Fatalf("allocator %d: the block on top of %d was written to, the next is %p, %v", n, depth, p, err)
+				}
+				seen := map[unsafe.Pointer]bool{last: true} // out of use
+				for range 50 {
+					p := mustMalloc(t, m, 100)
+					if seen[p] {
+						t.Fatalf("allocator %d: block %p is handed out twice", n, p)
+					}
+					seen[p] = true
+				}
+				for p := range seen {
+					if p != last {
+						mustFree(t, m, p)
+					}
+				}
+			}
+		}
+		if err := a.Check(); err != nil {
+			t.Errorf("allocator %d: %v", n, err)
+		}
+	}
+}
+
 // A block that malloc took last, and that is freed while another is kept, is not taken for
 // one in use later.
 func TestLastForgotten(t *testing.T) {
