@@ -2,10 +2,12 @@ package pymalloc
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -237,6 +239,52 @@ func TestLastForgotten(t *testing.T) {
 			for _, p := range []unsafe.Pointer{p, q, r} {
 				mustFree(t, m, p)
 			}
+		}
+	}
+}
+
+// So it is where others have freed the block, and its owner has found it in its pool again,
+// or has given the pool up and has made it one of another class.
+func TestLastFreedByOthers(t *testing.T) {
+	for n, o := range []Options{{}, {Hardened: true}, {Canaries: true}, {WipeOnFree: true}} {
+		for _, whole := range []bool{false, true} {
+			o.RetainDelay = time.Hour
+			a := newAllocator(t, o)
+			h, other := a.AcquireHeap(), a.AcquireHeap()
+			const size = 1000
+			var ps []unsafe.Pointer
+			for range (16 << 10) / 1024 { // a pool of one unit
+				ps = append(ps, mustMalloc(t, h, size))
+			}
+			if whole { // it is full, and in no list
+				mustMalloc(t, h, size)
+			}
+			last := slices.MaxFunc(ps, func(p, q unsafe.Pointer) int { return cmp.Compare(uintptr(p), uintptr(q)) })
+			mustFree(t, h, last)
+			if p := mustMalloc(t, h, size); p != last {
+				t.Fatalf("allocator %d: %p was freed, %p is handed out", n, last, p)
+			}
+			kept := map[unsafe.Pointer]bool{}
+			for i, p := range ps {
+				if whole || i < 10 || p == last {
+					mustFree(t, other, p)
+				} else {
+					kept[p] = true
+				}
+			}
+			another := size
+			if whole {
+				another = 200
+			}
+			q := mustMalloc(t, h, another)
+			if uintptr(q)&^(16<<10-1) != uintptr(last)&^(16<<10-1) || kept[q] {
+				t.Fatalf("allocator %d: the block that is handed out, %p, is in use, or not of the pool of %p", n, q, last)
+			}
+			if err := h.UnsafeFree(last); err == nil && q != last {
+				t.Errorf("allocator %d: a second free of %p returns nil, all freed: %v", n, last, whole)
+			}
+			h.Release()
+			other.Release()
 		}
 	}
 }
