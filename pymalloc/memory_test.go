@@ -247,6 +247,40 @@ func TestFreeAfterUnmap(t *testing.T) {
 	}
 }
 
+// A block whose pool was given up, and is in its arena, is free for all that: one of several
+// units too, also where others have freed its blocks.
+func TestDoubleFreeGivenUp(t *testing.T) {
+	for _, o := range []Options{{}, {Hardened: true}, {Canaries: true}, {WipeOnFree: true}} {
+		o.RetainDelay = time.Hour // what was unmapped is nobody's
+		for _, size := range []int{64, 5000, 20_000, 32 << 10} {
+			a := newAllocator(t, o)
+			h, other := a.AcquireHeap(), a.AcquireHeap()
+			for _, by := range []source{h, other} {
+				var ps []unsafe.Pointer
+				for range 100 {
+					ps = append(ps, mustMalloc(t, h, size))
+				}
+				for _, p := range ps {
+					mustFree(t, by, p)
+				}
+				if err := a.Check(); err != nil { // it drains the shards, and gives nothing to the system
+					t.Error(err)
+				}
+				if s := a.Stats(); s.LiveBlocks != 0 {
+					t.Fatalf("%d blocks are live", s.LiveBlocks)
+				}
+				for i, p := range ps {
+					if err := h.UnsafeFree(p); !errors.Is(err, ErrDoubleFree) {
+						t.Fatalf("block %d of %d bytes, freed by its owner: %v, is freed again: %v", i, size, by == source(h), err)
+					}
+				}
+			}
+			h.Release()
+			other.Release()
+		}
+	}
+}
+
 func TestDoubleFree(t *testing.T) {
 	for _, o := range []Options{{}, {Hardened: true}, {Canaries: true}, {WipeOnFree: true}} {
 		testDoubleFree(t, o)

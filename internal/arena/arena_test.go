@@ -226,6 +226,53 @@ func TestRetire(t *testing.T) {
 	}
 }
 
+// Units that are free tell what they were part of, and so may one that they lead to; in the
+// end there is a header that is not Inner, that of the unit itself or of one before, and it
+// is that of the run where there is one.
+func TestFormerUnits(t *testing.T) {
+	s := newSet(t, 256<<10, 0)
+	rng := rand.New(rand.NewPCG(1, 2))
+	live := map[*pool.Header]int{}
+	base, chains := unsafe.Pointer(nil), 0
+	for range 3000 {
+		if n := 1 + rng.IntN(8); rng.IntN(2) == 0 && len(live) < 8 {
+			h, _, err := s.takeRun(n, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			live[h] = n
+			base = s.baseOf(unsafe.Pointer(h))
+		} else {
+			for h := range live {
+				s.put(h)
+				delete(live, h)
+				break
+			}
+		}
+		if base == nil {
+			continue
+		}
+		of := map[int]*pool.Header{} // the run of a unit
+		for h, n := range live {
+			for i := range n {
+				of[s.unitOfHeader(h)+i] = h
+			}
+		}
+		for u := s.HeaderUnits; u < s.Units; u++ {
+			h, own := s.PoolOf(unsafe.Add(base, u*s.UnitBytes)), s.headerOf(base, u)
+			if h.IsInner() || s.unitOfHeader(h) > u || s.unitOfHeader(h) < s.HeaderUnits || of[u] != nil && h != of[u] {
+				t.Fatalf("unit %d, of the run at %p, leads to the header %p, of owner %d", u, of[u], h, h.Owner())
+			}
+			if own.IsInner() && own.Outer().IsInner() {
+				chains++
+			}
+		}
+	}
+	if chains == 0 {
+		t.Error("no unit led to another that is Inner: the test does not test")
+	}
+}
+
 func TestLimitAndClose(t *testing.T) {
 	s := newSet(t, MinBytes, 2*MinBytes)
 	n := 0
