@@ -687,3 +687,30 @@ func TestRun(t *testing.T) {
 		t.Error("a pool that had no block yet is taken for a run that is gone")
 	}
 }
+
+// What was handed out of a pool of another class, or before the units were a run, is no
+// block any more.
+func TestCarvedAnew(t *testing.T) {
+	f, c := newFake(t, 16<<10, 60), sizeclass.Of(64)
+	h := f.place(f.headerUnits, 1, true)
+	for _, class := range []uint8{c, c + 1} {
+		h.Format(class, &f.shapes[class])
+		h.Own(me)
+		middle := unsafe.Add(h.Start(), 50*h.Size())
+		wantState(t, h, middle, pool.Foreign, "never handed out")
+		for _, p := range allocAll(t, h) {
+			h.Push(h.Index(p))
+		}
+		wantState(t, h, middle, pool.Freed, "handed out")
+		if !h.Retire(0) || !h.WasBlock(middle) {
+			t.Fatal("not retired, or its blocks are not known any more")
+		}
+	}
+	middle := unsafe.Add(h.Start(), 50*h.Size())
+	h = f.place(f.headerUnits, 1, false)
+	h.PlaceRun(10_000)
+	h.Unplace()
+	if h.WasBlock(middle) || !h.WasBlock(h.Start()) {
+		t.Error("the middle of a run that was freed is taken for a block, or its begin for none")
+	}
+}
