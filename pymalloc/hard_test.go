@@ -13,6 +13,7 @@ import (
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/grace"
+	"github.com/pyarena/pyarena/internal/pool"
 )
 
 // eachHard runs f for hardened allocators and their heaps, with and without canaries and
@@ -470,11 +471,16 @@ func TestHardCheck(t *testing.T) {
 		if err := a.Check(); err != nil {
 			t.Fatal(err)
 		}
-		p = mustMalloc(t, m, 56) // the shard is another now
-		mustFree(t, m, p)
-		scribble(p, 8)
-		if err := a.Check(); !errors.Is(err, ErrCorrupted) {
-			t.Errorf("Check() = %v after a write to a block that was freed", err)
+		for _, frees := range []int{1, 2} { // at the second it is kept, but where it is wiped
+			for range frees {
+				p = mustMalloc(t, m, 56) // the first of another shard
+				mustFree(t, m, p)
+			}
+			scribble(p, 8)
+			if err := a.Check(); !errors.Is(err, ErrCorrupted) {
+				t.Errorf("Check() = %v after a write to a block that was freed %d times", err, frees)
+			}
+			pool.OwnSeal(p)
 		}
 	})
 }
