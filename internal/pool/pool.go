@@ -80,9 +80,9 @@
 //   - unchain sets the bit of a block whose seal is whole, whose bit is not set, and
 //     which the shard does not keep: nobody has such a block, for who hands one out
 //     clears its seal. It drops an entry whose bit is set, and one that is kept.
-//   - if the block was handed out meanwhile, or kept after it was pushed, its link is
-//     gone. That is reported as a write to a free block is, and the blocks linked
-//     behind it are lost.
+//   - if the block was handed out meanwhile, or sealed by its owner after it was pushed,
+//     as one that is kept is, and any of a hardened pool, its link is gone. That is
+//     reported as a write to a free block is, and the blocks linked behind it are lost.
 //   - lengths count the entry as well, so they do not tell that a pool is empty: it is
 //     given up when they add up, and every block has its bit set and is in no magazine,
 //     or has a seal and is not kept.
