@@ -21,7 +21,7 @@ func runSoak(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	f := flag.NewFlagSet("soak", flag.ContinueOnError)
 	out := f.String("o", "report/soak", "write the report into this `folder`")
 	c := soak.Config{}
-	f.DurationVar(&c.For, "for", 30*time.Minute, "how `long`, after a first cycle that is not counted")
+	f.DurationVar(&c.For, "for", 30*time.Minute, "how `long`, after a warm-up, a tenth as many cycles, that is not counted")
 	f.DurationVar(&c.Cycle, "cycle", time.Minute, "`length` of a cycle of phases, about")
 	live := f.String("live", "256MiB", "`bytes` of sessions and cache when they are full")
 	f.IntVar(&c.Goroutines, "goroutines", 2*runtime.GOMAXPROCS(0)+2, "`number` that serve")

@@ -158,7 +158,7 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	}
 	fmt.Fprintf(out, "| bytes of the blocks made | %s |\n", humanize.IBytes(c.Bytes))
 	fmt.Fprintf(out, "\n## Everything freed\n\n"+
-		"Nothing but time has passed, and `debug.FreeOSMemory` has been called. The begin is after a first cycle, which is not counted.\n\n"+
+		"Nothing but time has passed, and `debug.FreeOSMemory` has been called. The begin is after the warm-up, which is not counted.\n\n"+
 		"| | resident | of it pymalloc's | objects on the Go heap | with files | Go runtime | mapped for blocks | tables |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, row := range []struct {
 		what string
@@ -169,8 +169,9 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	}
 	if r.Begin.Resident > 0 && r.End.Resident > 0 {
 		all, pymalloc, objects := r.Growth()
-		fmt.Fprintf(out, "\nResident memory: %+.1f %%. Of that pymalloc has %+.1f, and objects on the Go heap %+.1f: together at most %.1f are accepted. The rest, %+.1f, is the Go runtime's own.\n",
-			all, pymalloc, objects, r.Accepted, all-pymalloc-objects)
+		rss := 100 * (float64(r.End.RSS) - float64(r.Begin.RSS)) / float64(r.Begin.RSS)
+		fmt.Fprintf(out, "\nResident memory: %+.1f %% with files, %+.1f %% without. Of the latter pymalloc has %+.1f, and objects on the Go heap %+.1f: together at most %.1f are accepted. The rest, %+.1f, is the Go runtime's own.\n",
+			rss, all, pymalloc, objects, r.Accepted, all-pymalloc-objects)
 	}
 	fmt.Fprintf(out, "\n## At the end of each phase\n\n| cycle | phase | live blocks | of bytes | mapped | resident |\n| ---: | --- | ---: | ---: | ---: | ---: |\n")
 	for _, p := range r.Phases {
