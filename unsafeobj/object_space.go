@@ -309,8 +309,8 @@ type SpaceStats struct {
 	Memory      pymalloc.Stats
 }
 
-// Stats returns figures: it walks over all containers. Any goroutine may call it
-// if the Space is shared.
+// Stats returns figures: it walks over all objects, some nanoseconds each. Any goroutine
+// may call it if the Space is shared.
 func (s *Space) Stats() SpaceStats {
 	s.lock()
 	defer s.unlock()
