@@ -35,14 +35,13 @@ func newHardTail(t testing.TB, size, tail int, dirty bool) *pool.Header {
 // hard is a magazine of a hardened shard on its places, and what the shard does with it.
 type hard struct {
 	testing.TB
-	m      pool.Magazine
-	places [17]pool.Cached
-	r      pool.Random
+	m pool.Magazine
+	r pool.Random
 }
 
 func newHardMagazine(t testing.TB, size int, seed uint64) *hard {
 	d := &hard{TB: t, r: pool.Random(seed)}
-	d.m.Init(d.places[:pool.MagazineBlocks(size)+1])
+	d.m.Init(newPlaces(pool.MagazineBlocks(size) + 1))
 	return d
 }
 

@@ -8,13 +8,22 @@ import (
 	"github.com/pyarena/pyarena/internal/sizeclass"
 )
 
+// allPlaces keeps the places of magazines, which hold no Go pointer to them, alive, and off
+// the stack, where they would be moved.
+var allPlaces [][]pool.Cached
+
+func newPlaces(n int) []pool.Cached {
+	allPlaces = append(allPlaces, make([]pool.Cached, n))
+	return allPlaces[len(allPlaces)-1]
+}
+
 // A magazine is a stack, and its blocks are free for all but the pool's counts.
 func TestMagazine(t *testing.T) {
 	for _, size := range []int{16, 512, 528, 2048, 9000, sizeclass.Max} {
 		h := newFake(t, 16<<10, 63).take(sizeclass.Of(size))
 		n := min(pool.MagazineBlocks(h.Size()), int(h.Blocks())-1)
 		var m pool.Magazine
-		m.Init(make([]pool.Cached, n+1))
+		m.Init(newPlaces(n + 1))
 		var in []unsafe.Pointer
 		for range n {
 			in = append(in, alloc(t, h))
@@ -68,7 +77,7 @@ func TestMagazine(t *testing.T) {
 func TestRetireMagazine(t *testing.T) {
 	h := newPool(t, 64)
 	var m pool.Magazine
-	m.Init(make([]pool.Cached, 2))
+	m.Init(newPlaces(2))
 	p, q := alloc(t, h), alloc(t, h)
 	h.PushRemote(q, other, true, false)
 	h.Push(h.Index(q)) // the owner's, at the same moment
