@@ -70,6 +70,9 @@ func (h *Header) Draw(r *Random, lose bool) (p, broken unsafe.Pointer) {
 	turn := int(uint64(x.Next()>>32) * n >> 32)
 	i := uint32(bits.TrailingZeros64(bits.RotateLeft64(*w, -turn))+turn) & 63
 	p = unsafe.Add(unsafe.Pointer(h), h.start2+(first+i)*h.size2)
+	// A store, for a load from a page that was never touched would map the system's page of
+	// zeros there, and the store to come map another in its place, on all processors.
+	store64((*uint64)(unsafe.Add(p, 8)), 0)
 	if !HasOwnSeal(p) && !h.wasFree(p) {
 		if !lose {
 			return nil, p
