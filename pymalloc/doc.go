@@ -220,10 +220,11 @@
 // 800 KiB with mimalloc, 1.6 MiB here, 1.3 with glibc: batches of 256 KiB that are under way,
 // or that the other thread has freed and the first has not found again.
 //
-// Hardened allocators take 1.2 times as long over these workloads by one thread, and 1.27
-// by two, or 1.14 without xmalloc-test, where they take 3 to 4 times as long while its
-// threads run at once; and up to 1.8 times where there is nothing but malloc and free of
-// small blocks: see the package shard.
+// Hardened allocators take 1.14 times as long over these workloads by one thread and 1.15 by
+// two, with canaries 1.19 and 1.20 (`go run -C benchmarks . suite -impl
+// '^pymalloc(-hardened|-canaries)?$' -rounds 7`, 2 cores of an Intel Xeon VM): up to 1.5 by
+// one thread, where nothing but malloc and free is done to many small blocks, which the
+// default does not touch, and 1.9 by two in xmalloc-test.
 //
 // Of a million blocks that one goroutine has made on two Ps, as the scheduler moved it,
 // one is replaced at random in 136 ns on an Allocator and in 89 on a Heap, of ten million
