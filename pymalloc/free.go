@@ -50,22 +50,16 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 				}
 				h = h.Outer()
 			}
-			if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
-				return freeError("UnsafeFree", uintptr(p), v)
-			}
-			return nil
 		}
-	} else if s, _ = a.view.TakeHard(token); s != nil {
-		if s.FreeHard(&a.view, p) {
-			shard.Exit(s, token)
-			return nil
+	} else if s, _ = a.view.TakeHard(token); s != nil && s.FreeHard(&a.view, p) {
+		shard.Exit(s, token)
+		return nil
+	}
+	if s != nil && a.view.IsMine(p) {
+		if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
+			return freeError("UnsafeFree", uintptr(p), v)
 		}
-		if a.view.IsMine(p) { // in the same section: more of them would look like another load to follow.go
-			if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
-				return freeError("UnsafeFree", uintptr(p), v)
-			}
-			return nil
-		}
+		return nil
 	}
 	shard.Exit(s, token)
 	return a.freeSlow("UnsafeFree", nil, p)

@@ -480,7 +480,7 @@ func TestHardCheck(t *testing.T) {
 			if err := a.Check(); !errors.Is(err, ErrCorrupted) {
 				t.Errorf("Check() = %v after a write to a block that was freed %d times", err, frees)
 			}
-			pool.OwnSeal(p)
+			pool.Seal(p)
 		}
 	})
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pyarena/pyarena/osmem"
 )
 
@@ -188,4 +190,29 @@ func TestFirstUseIsSmall(t *testing.T) {
 		t.Logf("%d bytes resident around the first arena", resident)
 	}
 	mustFree(t, a, p)
+}
+
+// A fresh page faults once, also where a hardened malloc looks at a block before it hands it
+// out.
+func TestHardFaults(t *testing.T) {
+	faults := func() int64 {
+		var u unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+			t.Fatal(err)
+		}
+		return int64(u.Minflt)
+	}
+	for _, o := range []Options{{}, {Hardened: true}, {Canaries: true}} {
+		a := newAllocator(t, o)
+		mustMalloc(t, a, 48)
+		const size = 16 << 20
+		before := faults()
+		for range size / 64 {
+			mustMalloc(t, a, 48)
+		}
+		pages := int64(a.Stats().MappedBytes) / int64(osmem.PageSize())
+		if n := faults() - before; n > pages*5/4 {
+			t.Errorf("hardened: %v, canaries: %v: %d faults for %d pages", o.Hardened, o.Canaries, n, pages)
+		}
+	}
 }

@@ -46,10 +46,7 @@ func ownSeal(p unsafe.Pointer) uint64 { return uint64(uintptr(p))<<32 ^ sealKey 
 
 var sealKey = sealed(nil, 0)
 
-// OwnSeal marks the block at p as Seal does.
-func OwnSeal(p unsafe.Pointer) { *(*uint64)(p) = ownSeal(p) }
-
-// HasOwnSeal reports whether the block at p is as OwnSeal left it.
+// HasOwnSeal reports whether the block at p is as Seal left it.
 func HasOwnSeal(p unsafe.Pointer) bool { return *(*uint64)(p) == ownSeal(p) }
 
 // Draw takes a free block, drawn at random from a word of the bitmap, and from another
@@ -73,20 +70,21 @@ func (h *Header) Draw(r *Random, lose bool) (p, broken unsafe.Pointer) {
 	// A store, for a load from a page that was never touched would map the system's page of
 	// zeros there, and the store to come map another in its place, on all processors.
 	store64((*uint64)(unsafe.Add(p, 8)), 0)
-	if !HasOwnSeal(p) && !h.wasFree(p) {
-		if !lose {
-			return nil, p
-		}
-		p, broken = nil, p
+	whole := HasOwnSeal(p) || h.wasFree(p)
+	if !whole && !lose {
+		return nil, p
 	}
 	*r = x
 	store64(w, *w&^(1<<i))
 	store(&h.live, h.live+1)
 	h.carved = h.blocks
 	if h.tail != 0 {
-		SetTail(unsafe.Add(unsafe.Pointer(h), h.start2+(first+i)*h.size2), uintptr(h.size2-TailBytes))
+		SetTail(p, uintptr(h.size2-TailBytes))
 	}
-	return p, broken
+	if !whole {
+		return nil, p
+	}
+	return p, nil
 }
 
 // wasFree reports whether the free block at p, which has no seal of its owner's, was not

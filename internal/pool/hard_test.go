@@ -77,7 +77,7 @@ func (d *hard) free(h *pool.Header, p unsafe.Pointer) {
 	if !h.IsInUse(i) || h.Overrun(p) {
 		d.Fatalf("block %p, in use, is free: %v, overrun: %v", p, !h.IsInUse(i), h.Overrun(p))
 	}
-	pool.OwnSeal(p)
+	pool.Seal(p)
 	if d.m.HasRoom() {
 		h.PushTo(&d.m, i, p)
 	} else {

@@ -287,7 +287,7 @@ func (h *Header) Push(i uint32) (tripped bool) {
 
 // Seal marks the block at p, which is kept for the next malloc without being
 // free in the bitmap, so that StateOf knows it.
-func Seal(p unsafe.Pointer) { seal(p, 0) }
+func Seal(p unsafe.Pointer) { *(*uint64)(p) = ownSeal(p) }
 
 // Unseal clears the mark of the block at p. Whoever hands a block out does so: it
 // may have been on a remote list once.
@@ -308,8 +308,6 @@ func unseal(w uint64, p unsafe.Pointer) (link uint32, whole bool) {
 func sealed(p unsafe.Pointer, link uint32) uint64 {
 	return (uint64(link^uint32(uintptr(p))^secret)<<32 | uint64(link)) ^ mask
 }
-
-func seal(p unsafe.Pointer, link uint32) { *(*uint64)(p) = sealed(p, link) }
 
 // --- reading ---
 

@@ -12,7 +12,7 @@ import (
 func TestZeroIsNoSeal(t *testing.T) {
 	for link := uint32(0); link < 1<<26; link += sizeclass.Alignment * 1023 {
 		var w uint64
-		seal(unsafe.Pointer(&w), link)
+		w = sealed(unsafe.Pointer(&w), link)
 		if got, whole := unseal(w, unsafe.Pointer(&w)); !whole || got != link {
 			t.Fatalf("link %#x was sealed, and is %#x, %v", link, got, whole)
 		}

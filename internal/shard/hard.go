@@ -95,7 +95,7 @@ func (s *Shard) FreeHard(v *View, p unsafe.Pointer) bool {
 	if s.wipe {
 		h.Wipe(p)
 	}
-	pool.OwnSeal(p)
+	pool.Seal(p)
 	if m.HasRoom() {
 		h.PushTo(m, i, p)
 	} else {

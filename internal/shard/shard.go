@@ -71,8 +71,9 @@ type Shard struct {
 	places [placesMax]pool.Cached // of the magazines
 }
 
-// placesMax is how many places the magazines have, each one more than blocks.
-const placesMax = 928
+// placesMax is how many places the magazines have, each one more than blocks, and some for
+// whole cache lines.
+const placesMax = 720
 
 // private is what the shard's user alone touches; the janitor reads events,
 // nowned and nempty.
