@@ -220,11 +220,11 @@
 // 800 KiB with mimalloc, 1.6 MiB here, 1.3 with glibc: batches of 256 KiB that are under way,
 // or that the other thread has freed and the first has not found again.
 //
-// Hardened allocators take 1.14 times as long over these workloads by one thread and 1.15 by
-// two, with canaries 1.19 and 1.20 (`go run -C benchmarks . suite -impl
-// '^pymalloc(-hardened|-canaries)?$' -rounds 7`, 2 cores of an Intel Xeon VM): up to 1.5 by
-// one thread, where nothing but malloc and free is done to many small blocks, which the
-// default does not touch, and 1.9 by two in xmalloc-test.
+// In two runs of `go run -C benchmarks . suite -impl '^pymalloc(-hardened|-canaries)?$'
+// -rounds 7` (2 cores of an Intel Xeon VM) hardened allocators took 1.12 and 1.14 times as
+// long over these workloads by one thread, 1.15 and 1.19 by two, and with canaries 1.13 to
+// 1.29: up to 1.5 by one thread, where nothing but malloc and free is done to many small
+// blocks, which the default does not touch, and 1.9 to 2.5 by two in xmalloc-test.
 //
 // Of a million blocks that one goroutine has made on two Ps, as the scheduler moved it,
 // one is replaced at random in 136 ns on an Allocator and in 89 on a Heap, of ten million

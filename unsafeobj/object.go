@@ -222,40 +222,32 @@ func decref(h *header) {
 			misused(h, "is released")
 		}
 	case h.space < 0:
-		for isLast(h) {
-			s := spaceOf(h)
-			if h.typ >= firstContainer || isInterned(h) {
-				s.dropLast(h)
+		for {
+			n := atomic.LoadInt32(&h.refs)
+			switch {
+			case n < 0:
+				return
+			case n == 0:
+				misused(h, "is released")
+				return
+			case n == 1:
+				s := spaceOf(h)
+				if h.typ >= firstContainer || isInterned(h) {
+					s.dropLast(h)
+					return
+				}
+				if !s.bury(h) {
+					continue
+				}
+				if s.debug {
+					s.retire(h)
+				} else if err := s.mem.UnsafeFree(unsafe.Pointer(h)); err != nil {
+					s.notFreed(err)
+				}
+				return
+			case atomic.CompareAndSwapInt32(&h.refs, n, n-1):
 				return
 			}
-			if !s.bury(h) {
-				continue
-			}
-			if s.debug {
-				s.retire(h)
-			} else if err := s.mem.UnsafeFree(unsafe.Pointer(h)); err != nil {
-				s.notFreed(err)
-			}
-			return
-		}
-	}
-}
-
-// isLast drops a reference to an object of a shared Space, unless it is the last one:
-// then it reports so.
-func isLast(h *header) bool {
-	for {
-		n := atomic.LoadInt32(&h.refs)
-		switch {
-		case n < 0:
-			return false
-		case n == 0:
-			misused(h, "is released")
-			return false
-		case n == 1:
-			return true
-		case atomic.CompareAndSwapInt32(&h.refs, n, n-1):
-			return false
 		}
 	}
 }
@@ -295,9 +287,20 @@ func (s *Space) drop(h *header) {
 		}
 		return
 	}
-	for isLast(h) {
-		if s.bury(h) {
-			s.dead(h)
+	for {
+		n := atomic.LoadInt32(&h.refs)
+		switch {
+		case n < 0:
+			return
+		case n == 0:
+			misused(h, "is released")
+			return
+		case n == 1:
+			if s.bury(h) {
+				s.dead(h)
+				return
+			}
+		case atomic.CompareAndSwapInt32(&h.refs, n, n-1):
 			return
 		}
 	}
