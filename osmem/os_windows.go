@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/pyarena/pyarena/internal/addr"
 )
 
 // ErrNoMemory is the system's own error for want of memory, for fault hooks and
@@ -23,8 +25,8 @@ func sysKeepsAddresses() bool { return true }
 
 // virtualAlloc has the address as a pointer: it is outside the Go heap.
 func virtualAlloc(at unsafe.Pointer, size int, kind, access uint32) (unsafe.Pointer, error) {
-	addr, err := windows.VirtualAlloc(uintptr(at), uintptr(size), kind, access)
-	return *(*unsafe.Pointer)(unsafe.Pointer(&addr)), err
+	n, err := windows.VirtualAlloc(uintptr(at), uintptr(size), kind, access)
+	return addr.Pointer(n), err
 }
 
 func virtualFree(p unsafe.Pointer) error {

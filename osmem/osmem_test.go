@@ -13,6 +13,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/addr"
 	"github.com/pyarena/pyarena/osmem"
 )
 
@@ -379,7 +380,7 @@ func TestInvalid(t *testing.T) {
 		name string
 		p    unsafe.Pointer
 		size int
-	}{{"nil", nil, page}, {fmt.Sprintf("unaligned %#x", uintptr(odd)), odd, page}, {fmt.Sprint("end ", 2*page), unsafe.Add(nil, -page), 2 * page}} {
+	}{{"nil", nil, page}, {fmt.Sprintf("unaligned %#x", uintptr(odd)), odd, page}, {fmt.Sprint("end ", 2*page), addr.Pointer(-uintptr(page)), 2 * page}} {
 		add(bad.name, osmem.OpCommit, osmem.Commit(bad.p, bad.size))
 		add(bad.name, osmem.OpDecommit, osmem.Decommit(bad.p, bad.size))
 		add(bad.name, osmem.OpRelease, osmem.Release(bad.p, bad.size))

@@ -3,6 +3,7 @@ package pymalloc
 import (
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/addr"
 	"github.com/pyarena/pyarena/internal/addrmap"
 )
 
@@ -33,7 +34,7 @@ func pointerAt(p uintptr) unsafe.Pointer {
 	if addrmap.Load(p).Kind() == addrmap.None {
 		return nil
 	}
-	return *(*unsafe.Pointer)(unsafe.Pointer(&p))
+	return addr.Pointer(p)
 }
 
 // Malloc returns a block as a slice of length size, not initialised; its

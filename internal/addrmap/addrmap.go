@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/addr"
 	"github.com/pyarena/pyarena/osmem"
 )
 
@@ -96,7 +97,7 @@ func init() {
 
 // rootLeaf returns the leaf at root[i].
 func rootLeaf(i uint64) *leaf {
-	return (*leaf)(atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&root[i]))))
+	return (*leaf)(addr.Pointer(atomic.LoadUintptr(&root[i])))
 }
 
 // Is reports whether the entry of address p is e, which is not 0, if p is below
@@ -109,15 +110,12 @@ func Is(p uintptr, e Entry) bool {
 }
 
 // Load returns the entry of address p.
-//
-//go:nosplit
 func Load(p uintptr) Entry {
 	return find(index(p)).entry(p)
 }
 
 type leaves []highLeaf
 
-//go:nosplit
 func highLeaves() leaves {
 	if h := high.Load(); h != nil {
 		return leaves(*h)
@@ -125,7 +123,6 @@ func highLeaves() leaves {
 	return nil
 }
 
-//go:nosplit
 func (h leaves) find(index uint64) *leaf {
 	for i := range h {
 		if h[i].index == index {
@@ -182,8 +179,6 @@ func store(p, size uintptr, e Entry) {
 }
 
 // find returns the leaf of index.
-//
-//go:nosplit
 func find(index uint64) *leaf {
 	if index < rootEntries {
 		return rootLeaf(index)

@@ -1,6 +1,10 @@
 package pool
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/addr"
+)
 
 // Magazine is a stack of blocks of one class that were freed last, at hand for the next
 // mallocs (Bonwick and Adams, "Magazines and Vmem", 2001). Its user owns the blocks'
@@ -25,7 +29,7 @@ type Cached struct {
 }
 
 // Block returns the block's address, nil of the zero Cached.
-func (c *Cached) Block() unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&c.block)) }
+func (c *Cached) Block() unsafe.Pointer { return addr.Pointer(c.block) }
 
 // word returns the word of the bitmap that the block's bit is in, and mask that bit.
 func (c *Cached) word() *uint64 { return (*uint64)(unsafe.Add(c.Block(), int32(c.bit))) }
@@ -43,7 +47,7 @@ func (m *Magazine) Init(places []Cached) {
 	m.top = m.bottom
 }
 
-func (m *Magazine) at() *Cached { return *(**Cached)(unsafe.Pointer(&m.top)) }
+func (m *Magazine) at() *Cached { return (*Cached)(addr.Pointer(m.top)) }
 
 // Len returns the number of blocks.
 func (m *Magazine) Len() int { return int(loadPtr(&m.top)-m.bottom) / int(cachedBytes) }

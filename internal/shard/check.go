@@ -122,7 +122,7 @@ func (s *Shard) checkKept(g *arena.Geometry) error {
 		}
 	}
 	if s.hot.class != noClass {
-		p := *(*unsafe.Pointer)(unsafe.Pointer(&s.hot.block))
+		p := s.HotBlock()
 		if h := g.PoolOf(p); h.Owner() != s.id || uint32(h.Class()) != s.hot.class || !h.IsInUse(h.Index(p)) {
 			return wrong(p, sizeclass.Size(uint8(s.hot.class)))
 		}
