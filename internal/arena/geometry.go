@@ -112,8 +112,6 @@ func (g *Geometry) distance(unit int) uint32 {
 // PoolOf returns the header of the pool or run that p, an address of an arena
 // in the map, lies in; for an address among the headers one that is Free for
 // ever, and in which no block has been.
-//
-//go:nosplit
 func (g *Geometry) PoolOf(p unsafe.Pointer) *pool.Header {
 	base := g.baseOf(p)
 	unit := int(uintptr(p)-uintptr(base)) >> g.UnitLog

@@ -84,8 +84,6 @@ func Links() *tagstack.Links { return &numbers.links }
 
 // ByNumber returns the header of a pool of an arena of this geometry. The caller
 // holds the pool, or knows otherwise that its arena is mapped.
-//
-//go:nosplit
 func (g *Geometry) ByNumber(n uint32) *pool.Header {
 	base := *numbers.bases.At(n >> groupLog)
 	return g.headerOf(base, int(n)&(g.Units-1))

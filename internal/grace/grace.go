@@ -10,11 +10,10 @@
 // # What may happen while pinned
 //
 // Nothing that blocks, allocates on the Go heap, panics or calls the operating
-// system, and no function whose prologue checks the stack: a preemption request
-// that lands in a pinned section is dropped and comes again 100 µs later, so a
-// goroutine that is always pinned when it is asked stalls every
-// stop-the-world of the program. A pinned section is a leaf of about a
-// microsecond.
+// system. A section is short, about a microsecond, for whoever wants to stop the
+// world waits until it has ended. A call inside looks whether the goroutine is to be
+// preempted: that request is dropped then, and comes again 100 µs later. So the fast
+// paths call nothing while they are pinned; on the slow paths such a call is rare.
 //
 // # How Wait knows
 //

@@ -53,8 +53,6 @@ func HasOwnSeal(p unsafe.Pointer) bool { return *(*uint64)(p) == ownSeal(p) }
 // word, that is drawn, once that has none left. It returns nil if the pool has no block, or
 // one that was written to after it was freed: then broken tells which, and takes it out of
 // use if it is lost. Owner only, hardened pools only.
-//
-//go:nosplit
 func (h *Header) Draw(r *Random, lose bool) (p, broken unsafe.Pointer) {
 	w := h.bits(uint32(h.pick) * 64)
 	if *w == 0 {
@@ -89,8 +87,6 @@ func (h *Header) Draw(r *Random, lose bool) (p, broken unsafe.Pointer) {
 
 // wasFree reports whether the free block at p, which has no seal of its owner's, was not
 // written to: others have freed it, or it was never handed out.
-//
-//go:nosplit
 func (h *Header) wasFree(p unsafe.Pointer) bool {
 	first := *(*uint64)(p)
 	return first == 0 && h.clean || h.isSeal(first, p)
@@ -98,8 +94,6 @@ func (h *Header) wasFree(p unsafe.Pointer) bool {
 
 // DrawWord makes the word of the bitmap that blocks are drawn from the next with some,
 // from one on that is drawn, and returns it; nil if there is none. Owner only.
-//
-//go:nosplit
 func (h *Header) DrawWord(r *Random) *uint64 {
 	words := (h.blocks + 63) / 64
 	at := uint32(uint64(r.Next()>>32) * uint64(words) >> 32)
@@ -126,8 +120,6 @@ func (r *Random) Next() Random {
 }
 
 // sealAll seals all blocks, which are free.
-//
-//go:nosplit
 func (h *Header) sealAll() {
 	for i := range h.blocks {
 		Seal(unsafe.Add(unsafe.Pointer(h), h.start+i*h.size))
@@ -135,14 +127,10 @@ func (h *Header) sealAll() {
 }
 
 // Wipe clears the usable bytes of the block at p, in use.
-//
-//go:nosplit
 func (h *Header) Wipe(p unsafe.Pointer) { h.wipe(p, 0) }
 
 // wipe clears a block's usable bytes from p on, which is off bytes into it. It takes
 // no slice of them: that may panic.
-//
-//go:nosplit
 func (h *Header) wipe(p unsafe.Pointer, off uint32) {
 	left := h.size - uint32(h.Tail()) - off
 	for ; left >= 64; left -= 64 {

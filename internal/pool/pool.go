@@ -408,8 +408,6 @@ const (
 // StateOf returns the state of the block at p, an address in the pool. It looks
 // at the block, and so costs a cache miss. The answer is exact for who holds the
 // block, and for the owner.
-//
-//go:nosplit
 func (h *Header) StateOf(p unsafe.Pointer) State {
 	state := h.StateInBits(p)
 	if state == InUse && h.IsFreed(p) {
@@ -420,8 +418,6 @@ func (h *Header) StateOf(p unsafe.Pointer) State {
 
 // StateInBits is StateOf as the bitmap has it: blocks that others have freed, and
 // one that the shard keeps, may be in use there.
-//
-//go:nosplit
 func (h *Header) StateInBits(p unsafe.Pointer) State {
 	i := h.Index(p)
 	switch {
@@ -465,8 +461,6 @@ func (h *Header) Place(number, start uint32, units int, clean bool) {
 }
 
 // empty makes all blocks free. Those that were handed out once stay known as such.
-//
-//go:nosplit
 func (h *Header) empty() {
 	for i := range uint32(len(h.free)) {
 		n := h.blocks - min(h.blocks, i*64)
@@ -504,8 +498,6 @@ func (h *Header) Start() unsafe.Pointer { return unsafe.Add(unsafe.Pointer(h), h
 
 // Format makes the empty pool one of class c. A pool that was of this class is
 // ready already. The caller holds the pool.
-//
-//go:nosplit
 func (h *Header) Format(c uint8, s *sizeclass.Shape) {
 	if h.blocks != 0 {
 		if h.class == c {
@@ -525,8 +517,6 @@ func (h *Header) Format(c uint8, s *sizeclass.Shape) {
 }
 
 // Own makes the empty pool in hand the shard's.
-//
-//go:nosplit
 func (h *Header) Own(shard uint32) {
 	h.word.Store(uint64(makeWord(shard, Quiet)))
 }
@@ -534,8 +524,6 @@ func (h *Header) Own(shard uint32) {
 // Retire ends the ownership of a pool without blocks in use. It reports false if
 // there are some, or if it must wait, for the pool is posted. hot is the block that
 // the shard keeps, or 0. Owner only.
-//
-//go:nosplit
 func (h *Header) Retire(hot uintptr) bool {
 	w := Word(h.word.Load())
 	if w.Len()+h.chainLen < h.live || w.Post() == Posted || h.live != 0 && !h.allFreed(hot) ||
@@ -553,8 +541,6 @@ func (h *Header) Retire(hot uintptr) bool {
 // allFreed reports whether the blocks whose bits are not set are all sealed, none
 // of them is hot, and they are all that count as live: a magazine has none. It reads
 // them in order, which costs much less than to follow links.
-//
-//go:nosplit
 func (h *Header) allFreed(hot uintptr) bool {
 	n := uint32(0)
 	for from := uint32(0); from < h.blocks; from += 64 {
@@ -579,8 +565,6 @@ func (h *Header) allFreed(hot uintptr) bool {
 // that was written to after it was freed, if there is one: it and those linked
 // after it are lost, they count as live for ever. hot is the block that the shard
 // keeps, or 0. Owner only.
-//
-//go:nosplit
 func (h *Header) Refill(hot uintptr) (ok bool, broken unsafe.Pointer) {
 	if h.live == h.blocks {
 		if h.chain == 0 && !h.Collect() {
@@ -603,8 +587,6 @@ const chainStep = 32
 // Quieten collects the remote list of a pool that has blocks anyway, and sets
 // the bits of a bounded number of blocks, so that the owner's frees find the
 // pool quiet again. hot is the block that the shard keeps, or 0. Owner only.
-//
-//go:nosplit
 func (h *Header) Quieten(hot uintptr) {
 	if h.chain != 0 || h.Collect() {
 		h.unchain(hot, false)
@@ -614,8 +596,6 @@ func (h *Header) Quieten(hot uintptr) {
 // unchain sets the bits of some blocks of the chain, but of those that are free
 // already (see "Double frees"). It drops a chain that is broken only if it may report
 // it.
-//
-//go:nosplit
 func (h *Header) unchain(hot uintptr, report bool) (broken unsafe.Pointer) {
 	for n := 0; n < chainStep && h.chain != 0; n++ {
 		p := unsafe.Add(unsafe.Pointer(h), h.chain)
@@ -646,8 +626,6 @@ func (h *Header) unchain(hot uintptr, report bool) (broken unsafe.Pointer) {
 }
 
 // unchained notes in the word that the chain is empty.
-//
-//go:nosplit
 func (h *Header) unchained() {
 	for {
 		w := h.word.Load()
@@ -659,8 +637,6 @@ func (h *Header) unchained() {
 
 // Collect makes the remote list the chain, which is empty, and reports whether
 // there was one. Owner only.
-//
-//go:nosplit
 func (h *Header) Collect() bool {
 	for {
 		w := Word(h.word.Load())
@@ -678,8 +654,6 @@ func (h *Header) Collect() bool {
 // Fill marks the pool, which has no block to hand out, as full: it leaves the
 // used list, and the first remote free is to be posted. It reports false if the
 // remote list has blocks after all. Owner only.
-//
-//go:nosplit
 func (h *Header) Fill() bool {
 	for {
 		w := Word(h.word.Load())
@@ -695,8 +669,6 @@ func (h *Header) Fill() bool {
 }
 
 // Unpost ends the post of a pool that was taken from its owner's inbox. Owner only.
-//
-//go:nosplit
 func (h *Header) Unpost() {
 	for {
 		w := Word(h.word.Load())
@@ -734,8 +706,6 @@ func (h *Header) Abandon() bool {
 
 // Take makes the shared pool, which the caller has popped from usedpools, the
 // caller's. Its remote list stays.
-//
-//go:nosplit
 func (h *Header) Take(owner uint32) {
 	for {
 		w := Word(h.word.Load())
@@ -779,8 +749,6 @@ const (
 // is the caller's shard, owner the one to post to. Only a caller with mayAdopt
 // becomes the owner of an abandoned pool; for another it becomes Shared. With wipe
 // the block is cleared.
-//
-//go:nosplit
 func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt, wipe bool) (did Outcome, number, owner uint32) {
 	d := h.distance(p)
 	number = h.number

@@ -63,8 +63,6 @@ type foreign struct {
 }
 
 // countForeign counts a free of a block of owner's. Pinned.
-//
-//go:nosplit
 func (s *Shard) countForeign(owner uint32) {
 	f := &s.foreign
 	if !follows || owner < pool.FirstShard || s.ofP() == nil || shardOf(owner).ofP() == nil {
@@ -86,8 +84,6 @@ func (s *Shard) countForeign(owner uint32) {
 
 // ofP returns the slot of the P whose shard it is, or nil. Anyone may ask who is
 // pinned, or has the table's lock: the slot's memory is there as long.
-//
-//go:nosplit
 func (s *Shard) ofP() *Slot { return (*Slot)(atomic.LoadPointer(&s.slot)) }
 
 func (s *Shard) setSlot(slot *Slot) { atomic.StorePointer(&s.slot, unsafe.Pointer(slot)) }
@@ -104,8 +100,6 @@ func (slot *Slot) await() {
 
 // sections returns the number of beginnings and ends of sections on the shard's
 // P, or 0 while it has none.
-//
-//go:nosplit
 func (s *Shard) sections() uint32 {
 	if slot := s.ofP(); slot != nil {
 		return atomic.LoadUint32(&slot.sections)
@@ -121,8 +115,6 @@ type stray struct {
 
 // takeStray returns the shard whose P seems idle while its blocks are freed here,
 // once.
-//
-//go:nosplit
 func (s *Shard) takeStray() (found stray) {
 	if s != nil && s.foreign.found != 0 {
 		found = stray{shardOf(s.foreign.found), s.foreign.alone}

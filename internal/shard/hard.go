@@ -21,8 +21,6 @@ func (hp *Heap) IsHard() bool { return hp.table.conf.isHard() }
 // TakeHard takes a block for size bytes, above 0, if there is one at hand that was not
 // written to since it was freed; else it returns nil. It calls nothing, for the time
 // that takes.
-//
-//go:nosplit
 func (s *Shard) TakeHard(size int) unsafe.Pointer {
 	size += int(s.tail)
 	if uint(size) > sizeclass.Max {
@@ -46,8 +44,6 @@ func (s *Shard) TakeHard(size int) unsafe.Pointer {
 
 // DrawHard is TakeHard with what the first pool has, and tells whether the block is known
 // to be zero. What was written to since it was freed it leaves to the slow path.
-//
-//go:nosplit
 func (s *Shard) DrawHard(size int) (p unsafe.Pointer, zero bool) {
 	size += int(s.tail)
 	if uint(size) > sizeclass.Max {
@@ -67,8 +63,6 @@ func (s *Shard) DrawHard(size int) (p unsafe.Pointer, zero bool) {
 // FreeHard frees the block at p, if it is in an arena of the view's allocator, the shard
 // owns the pool, which is quiet, the block was not overrun, and the push does not trip:
 // else it does nothing, and reports false.
-//
-//go:nosplit
 func (s *Shard) FreeHard(v *View, p unsafe.Pointer) bool {
 	if s.WasLast(p) {
 		if h := v.HeaderOf(p); s.KeepsNone() && s.OwnsQuiet(h) && !h.Overrun(p) && !s.wipe {

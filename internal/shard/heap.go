@@ -57,8 +57,6 @@ func (hp *Heap) Begin() *Shard {
 func (hp *Heap) End() { hp.end() }
 
 // Trip finishes a free of block i whose push has tripped, and what Begin began.
-//
-//go:nosplit
 func (hp *Heap) Trip(s *Shard, h *pool.Header, i uint32) {
 	token := grace.Enter()
 	hp.table.Trip(hp, s, h, i, token)

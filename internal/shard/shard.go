@@ -39,6 +39,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/addr"
 	"github.com/pyarena/pyarena/internal/arena"
 	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/internal/sizeclass"
@@ -133,7 +134,7 @@ const (
 func (s *Shard) HasHot(c uint8) bool { return s.hot.class == uint32(c) }
 
 // HotBlock returns the block that is kept, where HasHot.
-func (s *Shard) HotBlock() unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&s.hot.block)) }
+func (s *Shard) HotBlock() unsafe.Pointer { return addr.Pointer(s.hot.block) }
 
 // TakeHot returns the block that is kept, and keeps it no more.
 func (s *Shard) TakeHot() unsafe.Pointer {
@@ -192,8 +193,6 @@ func (s *Shard) empty(g *arena.Geometry) {
 // take takes a block of class c, one that is at hand or of the first pool, and tells
 // whether it is known to be zero but for its first word. broken is one that was written to
 // after it was freed: it is out of use now.
-//
-//go:nosplit
 func (s *Shard) take(c uint8) (p unsafe.Pointer, zero bool, broken unsafe.Pointer) {
 	switch m := s.Magazine(c); {
 	case s.HasHot(c):
@@ -237,8 +236,6 @@ func (s *Shard) reset() {
 }
 
 // acquire enters the pool, which is the shard's now, into its lists.
-//
-//go:nosplit
 func (s *Shard) acquire(h *pool.Header) {
 	h.OwnedPrev, h.OwnedNext = nil, s.owned
 	if s.owned != nil {
@@ -253,8 +250,6 @@ func (s *Shard) acquire(h *pool.Header) {
 }
 
 // release takes the pool, which is in no used list, out of the shard's lists.
-//
-//go:nosplit
 func (s *Shard) release(h *pool.Header) {
 	if s.swept == h {
 		s.swept = h.OwnedNext
@@ -273,8 +268,6 @@ func (s *Shard) release(h *pool.Header) {
 // list puts the pool at the front of its used list. A front that is full leaves
 // the list for it: when blocks are replaced at random, most pools being full, the
 // pool of the block that was freed last is all that malloc wants to see.
-//
-//go:nosplit
 func (s *Shard) list(h *pool.Header) {
 	c := h.Class()
 	old := s.Used(c)
@@ -306,8 +299,6 @@ func (s *Shard) list(h *pool.Header) {
 }
 
 // unlist takes the pool out of its used list.
-//
-//go:nosplit
 func (s *Shard) unlist(h *pool.Header) {
 	if h.Prev != nil {
 		h.Prev.Next = h.Next
@@ -327,8 +318,6 @@ func (s *Shard) unlist(h *pool.Header) {
 // enterFront lets the pool that becomes the first of its list stay when it is
 // empty, for it is likely to be used next. Of the pools of several units only as
 // many may stay as maxKept allows.
-//
-//go:nosplit
 func (s *Shard) enterFront(h *pool.Header) {
 	h.SetTrip(pool.Never)
 	if h.Units() > 1 {
@@ -341,8 +330,6 @@ func (s *Shard) enterFront(h *pool.Header) {
 }
 
 // leaveFront ends the privilege of the first pool.
-//
-//go:nosplit
 func (s *Shard) leaveFront(h *pool.Header) {
 	if h.Units() > 1 && h.Trip() == pool.Never {
 		s.kept -= h.Bytes()
@@ -360,8 +347,6 @@ func (s *Shard) hotBlock() uintptr {
 
 // retire gives up a pool if it has no block in use, and reports whether. A pool
 // that is posted stays until it comes out of the inbox.
-//
-//go:nosplit
 func (s *Shard) retire(h *pool.Header) bool {
 	if !h.Retire(s.hotBlock()) {
 		return false
@@ -381,8 +366,6 @@ func (s *Shard) retire(h *pool.Header) bool {
 }
 
 // settle puts a pool that came out of the inbox where it belongs.
-//
-//go:nosplit
 func (s *Shard) settle(h *pool.Header) {
 	if h.Listed() {
 		if h.Trip() != pool.Never {
@@ -401,8 +384,6 @@ func (s *Shard) settle(h *pool.Header) {
 }
 
 // popEmpty takes an empty pool of one unit.
-//
-//go:nosplit
 func (s *Shard) popEmpty() *pool.Header {
 	h := s.empties
 	if h != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/addr"
 	"github.com/pyarena/pyarena/internal/addrmap"
 	"github.com/pyarena/pyarena/internal/arena"
 	"github.com/pyarena/pyarena/internal/grace"
@@ -238,11 +239,9 @@ func keepShard(s *Shard) {
 }
 
 // shardOf returns the shard with the given id.
-//
-//go:nosplit
 func shardOf(id uint32) *Shard {
 	n := (id - pool.FirstShard) % maxShards // for the compiler: it is less
-	chunk := *(**[chunkShards]Shard)(unsafe.Pointer(&shards.chunks[n/chunkShards]))
+	chunk := (*[chunkShards]Shard)(addr.Pointer(shards.chunks[n/chunkShards]))
 	return &chunk[n%chunkShards]
 }
 
@@ -289,8 +288,6 @@ func (t *Table) enter(hp *Heap) (s *Shard, token int, err error) {
 
 // exit ends what enter began, and sends the empty pools that the shard wants
 // rid of to the arenas.
-//
-//go:nosplit
 func (t *Table) exit(hp *Heap, s *Shard, token int) {
 	var out *pool.Header
 	if s != nil {
@@ -467,8 +464,6 @@ const (
 
 // refill looks for a pool with a block of class c. broken is a block that was
 // found to have been written to after it was freed. Pinned, and bounded.
-//
-//go:nosplit
 func (t *Table) refill(s *Shard, c uint8) (f found, broken unsafe.Pointer) {
 	if c >= sizeclass.Count {
 		return foundNothing, nil // for the compiler: no index below can be out of range
@@ -530,8 +525,6 @@ func (t *Table) refill(s *Shard, c uint8) (f found, broken unsafe.Pointer) {
 }
 
 // readInbox looks at some of the pools that freers have posted. Pinned.
-//
-//go:nosplit
 func (t *Table) readInbox(s *Shard) {
 	if s.pending == 0 {
 		s.pending = s.inbox.TakeAll()
@@ -548,8 +541,6 @@ func (t *Table) readInbox(s *Shard) {
 
 // sweepOne looks at one pool of the shard, in turn, whose blocks may all have
 // been freed by others.
-//
-//go:nosplit
 func (t *Table) sweepOne(s *Shard) {
 	h := s.swept
 	if h == nil {
@@ -598,8 +589,6 @@ func (t *Table) Free(hp *Heap, p unsafe.Pointer) Verdict {
 
 // FreeEntered is the slow path of free: it frees the block at p, whatever it is,
 // and leaves the shard, which the caller has entered; hp is its heap if it is one.
-//
-//go:nosplit
 func (t *Table) FreeEntered(hp *Heap, s *Shard, p unsafe.Pointer, token int) Verdict {
 	e := addrmap.Load(uintptr(p))
 	verdict := NotOurs
@@ -664,8 +653,6 @@ func (t *Table) freeWithoutShard(p unsafe.Pointer) Verdict {
 }
 
 // freePinned frees the block at p, an address in one of the allocator's arenas.
-//
-//go:nosplit
 func (t *Table) freePinned(s *Shard, p unsafe.Pointer) Verdict {
 	h := t.Arenas.PoolOf(p)
 	if h.Owner() != s.id {
@@ -704,8 +691,6 @@ func (t *Table) freePinned(s *Shard, p unsafe.Pointer) Verdict {
 
 // freeRemote frees the block at p onto a pool that the shard does not own. The
 // shard is nil where the caller has none.
-//
-//go:nosplit
 func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 	switch h.Owner() {
 	case pool.Run:
@@ -752,8 +737,6 @@ func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 
 // trip is the rest of a free of block i whose push has tripped: the pool was full, or it is
 // empty now. It reports whether a pool was given up. Pinned.
-//
-//go:nosplit
 func (t *Table) trip(s *Shard, h *pool.Header, i uint32) (gaveUp bool) {
 	store(&s.events, s.events+1)
 	before := s.nowned
@@ -771,8 +754,6 @@ func (t *Table) trip(s *Shard, h *pool.Header, i uint32) (gaveUp bool) {
 }
 
 // shed moves half of the shard's empty pools to the shared freepools. Pinned.
-//
-//go:nosplit
 func (t *Table) shed(s *Shard) {
 	links := arena.Links()
 	first := s.popEmpty()
@@ -788,8 +769,6 @@ func (t *Table) shed(s *Shard) {
 
 // Trip finishes a free of block i whose push has tripped. The caller has entered the shard,
 // hp being its heap if it is one; Trip leaves it.
-//
-//go:nosplit
 func (t *Table) Trip(hp *Heap, s *Shard, h *pool.Header, i uint32, token int) {
 	gaveUp := t.trip(s, h, i)
 	t.exit(hp, s, token)
@@ -854,8 +833,6 @@ func UsableSize(p unsafe.Pointer) int {
 
 // sizeAt returns the size of the live block at p, an address of an arena in the
 // map, or 0 and what Free would say. Pinned.
-//
-//go:nosplit
 func sizeAt(g *arena.Geometry, p unsafe.Pointer) (int, Verdict) {
 	h := g.PoolOf(p)
 	switch h.Owner() {

@@ -39,8 +39,6 @@ func (s *Stack) Empty() bool { return uint32(s.head.Load()) == 0 }
 // Push puts the chain first … last on top; the nodes between are linked
 // already. What the caller wrote to the nodes' pools before is seen by whoever
 // pops them.
-//
-//go:nosplit
 func (s *Stack) Push(l *Links, first, last uint32) {
 	for {
 		old := s.head.Load()
@@ -52,8 +50,6 @@ func (s *Stack) Push(l *Links, first, last uint32) {
 }
 
 // Pop takes the top node, or returns 0.
-//
-//go:nosplit
 func (s *Stack) Pop(l *Links) uint32 {
 	for {
 		old := s.head.Load()
@@ -70,8 +66,6 @@ func (s *Stack) Pop(l *Links) uint32 {
 }
 
 // TakeAll takes the whole chain and returns its first node, or 0.
-//
-//go:nosplit
 func (s *Stack) TakeAll() uint32 {
 	for {
 		old := s.head.Load()
