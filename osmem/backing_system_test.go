@@ -1,4 +1,4 @@
-//go:build (aix || darwin || dragonfly || freebsd || linux || netbsd || openbsd || solaris || windows) && !pymalloc_goheap
+//go:build (aix || darwin || dragonfly || freebsd || linux || netbsd || openbsd || solaris || windows) && !pymalloc_goheap && (!race || pymalloc_mmap)
 
 package osmem_test
 

@@ -1,4 +1,4 @@
-//go:build aix && !pymalloc_goheap
+//go:build aix && !pymalloc_goheap && (!race || pymalloc_mmap)
 
 package osmem
 

@@ -1,4 +1,4 @@
-//go:build pymalloc_goheap || !(aix || darwin || dragonfly || freebsd || linux || netbsd || openbsd || solaris || windows)
+//go:build pymalloc_goheap || (race && !pymalloc_mmap) || !(aix || darwin || dragonfly || freebsd || linux || netbsd || openbsd || solaris || windows)
 
 package osmem
 

@@ -1,4 +1,4 @@
-//go:build linux && !pymalloc_goheap
+//go:build linux && !pymalloc_goheap && (!race || pymalloc_mmap)
 
 package osmem
 

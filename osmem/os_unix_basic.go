@@ -1,4 +1,4 @@
-//go:build (aix || darwin || dragonfly || freebsd || netbsd || openbsd || solaris) && !pymalloc_goheap
+//go:build (aix || darwin || dragonfly || freebsd || netbsd || openbsd || solaris) && !pymalloc_goheap && (!race || pymalloc_mmap)
 
 package osmem
 

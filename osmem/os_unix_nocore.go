@@ -1,4 +1,4 @@
-//go:build (freebsd || dragonfly) && !pymalloc_goheap
+//go:build (freebsd || dragonfly) && !pymalloc_goheap && (!race || pymalloc_mmap)
 
 package osmem
 

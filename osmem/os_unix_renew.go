@@ -1,4 +1,4 @@
-//go:build (darwin || dragonfly || freebsd || linux || netbsd || openbsd || solaris) && !pymalloc_goheap
+//go:build (darwin || dragonfly || freebsd || linux || netbsd || openbsd || solaris) && !pymalloc_goheap && (!race || pymalloc_mmap)
 
 package osmem
 

@@ -1,4 +1,4 @@
-//go:build windows && !pymalloc_goheap
+//go:build windows && !pymalloc_goheap && (!race || pymalloc_mmap)
 
 package osmem
 

@@ -24,7 +24,10 @@ func procUnpin()
 func Enter() int { return procPin() }
 
 // Exit ends the pinned section that Enter(token) began.
-func Exit(int) { procUnpin() }
+func Exit(token int) {
+	ended(token)
+	procUnpin()
+}
 
 var waiting sync.Mutex
 
@@ -33,6 +36,7 @@ var waiting sync.Mutex
 func Wait() {
 	waiting.Lock()
 	defer waiting.Unlock()
+	defer waited()
 	if readStops() {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)

@@ -58,7 +58,7 @@ func (h *Header) checkList(name string, link, n uint32, seen *[MaxBlocks / 64]ui
 		if link == 0 || i >= h.blocks {
 			return h.fault("its %s of %d blocks ends after %d", name, n, at)
 		}
-		next, whole := unseal(load64((*uint64)(p)), p)
+		next, whole := unseal(word(p), p)
 		switch {
 		case !whole:
 			return h.fault("block %p on its %s was written to after it was freed", p, name)

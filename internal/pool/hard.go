@@ -20,16 +20,18 @@ func (h *Header) Tail() int { return int(h.tail) }
 
 // SetTail writes the word behind the usable bytes of the block at p.
 func SetTail(p unsafe.Pointer, usable uintptr) {
-	*(*uint64)(unsafe.Add(p, usable)) = tail ^ uint64(uintptr(p))<<4
+	setWord(unsafe.Add(p, usable), tail^uint64(uintptr(p))<<4)
 }
 
 // IsTail reports whether the word is what SetTail wrote.
 func IsTail(p unsafe.Pointer, usable uintptr) bool {
-	return *(*uint64)(unsafe.Add(p, usable)) == tail^uint64(uintptr(p))<<4
+	return word(unsafe.Add(p, usable)) == tail^uint64(uintptr(p))<<4
 }
 
 // Overrun reports whether the block at p, in use, was written to beyond its
 // usable bytes.
+//
+//go:norace
 func (h *Header) Overrun(p unsafe.Pointer) bool {
 	return h.tail != 0 && !IsTail(p, uintptr(h.size-TailBytes))
 }
@@ -47,7 +49,7 @@ func ownSeal(p unsafe.Pointer) uint64 { return uint64(uintptr(p))<<32 ^ sealKey 
 var sealKey = sealed(nil, 0)
 
 // HasOwnSeal reports whether the block at p is as Seal left it.
-func HasOwnSeal(p unsafe.Pointer) bool { return *(*uint64)(p) == ownSeal(p) }
+func HasOwnSeal(p unsafe.Pointer) bool { return word(p) == ownSeal(p) }
 
 // Draw takes a free block, drawn at random from a word of the bitmap, and from another
 // word, that is drawn, once that has none left. It returns nil if the pool has no block, or
@@ -67,7 +69,7 @@ func (h *Header) Draw(r *Random, lose bool) (p, broken unsafe.Pointer) {
 	p = unsafe.Add(unsafe.Pointer(h), h.start2+(first+i)*h.size2)
 	// A store, for a load from a page that was never touched would map the system's page of
 	// zeros there, and the store to come map another in its place, on all processors.
-	store64((*uint64)(unsafe.Add(p, 8)), 0)
+	setWord(unsafe.Add(p, 8), 0)
 	whole := HasOwnSeal(p) || h.wasFree(p)
 	if !whole && !lose {
 		return nil, p
@@ -88,7 +90,7 @@ func (h *Header) Draw(r *Random, lose bool) (p, broken unsafe.Pointer) {
 // wasFree reports whether the free block at p, which has no seal of its owner's, was not
 // written to: others have freed it, or it was never handed out.
 func (h *Header) wasFree(p unsafe.Pointer) bool {
-	first := *(*uint64)(p)
+	first := word(p)
 	return first == 0 && h.clean || h.isSeal(first, p)
 }
 

@@ -267,6 +267,8 @@ func (h *Header) Pop() unsafe.Pointer {
 
 // Index returns the number of the block that begins at p, an address in the
 // pool; a number that is not below Blocks if none does.
+//
+//go:norace
 func (h *Header) Index(p unsafe.Pointer) uint32 {
 	return sizeclass.Index(h.distance(p)-h.start, h.inverse, h.rotate)
 }
@@ -287,11 +289,22 @@ func (h *Header) Push(i uint32) (tripped bool) {
 
 // Seal marks the block at p, which is kept for the next malloc without being
 // free in the bitmap, so that StateOf knows it.
-func Seal(p unsafe.Pointer) { *(*uint64)(p) = ownSeal(p) }
+func Seal(p unsafe.Pointer) { setWord(p, ownSeal(p)) }
+
+// word and setWord access eight bytes of a block that are a seal, a link or a tail, or
+// the program's where a free looks whether they are. The race detector is not shown
+// that, for it is the program's accesses that it is to see: who frees a block that
+// somebody else has by now would be told of a race in here.
+//
+//go:norace
+func word(p unsafe.Pointer) uint64 { return *(*uint64)(p) }
+
+//go:norace
+func setWord(p unsafe.Pointer, w uint64) { *(*uint64)(p) = w }
 
 // Unseal clears the mark of the block at p. Whoever hands a block out does so: it
 // may have been on a remote list once.
-func Unseal(p unsafe.Pointer) { store64((*uint64)(p), 0) }
+func Unseal(p unsafe.Pointer) { setWord(p, 0) }
 
 func (h *Header) distance(p unsafe.Pointer) uint32 {
 	return uint32(uintptr(p) - uintptr(unsafe.Pointer(h)))
@@ -368,6 +381,8 @@ func (h *Header) HasBlock() bool { return h.live < h.blocks || h.chain != 0 }
 // EachInUse calls f for the blocks in use, with their first eight bytes: exactly, when
 // nothing is under way. units is the bytes of the pool's units. Anybody may call it while
 // the arena stays; a pool that becomes one of another class meanwhile is looked at in vain.
+//
+//go:norace
 func (h *Header) EachInUse(units int, f func(p unsafe.Pointer, first uint64)) {
 	n, size, start := h.Blocks(), uint32(h.Size()), h.start
 	if size == 0 || uint64(n)*uint64(size) > uint64(units) {
@@ -380,7 +395,7 @@ func (h *Header) EachInUse(units int, f func(p unsafe.Pointer, first uint64)) {
 				break
 			}
 			p := unsafe.Add(unsafe.Pointer(h), start+i*size)
-			first := load64((*uint64)(p))
+			first := word(p)
 			link, whole := unseal(first, p)
 			if whole && (link == 0 || (link-start)%size == 0 && (link-start)/size < n) {
 				continue // freed, or kept
@@ -391,6 +406,8 @@ func (h *Header) EachInUse(units int, f func(p unsafe.Pointer, first uint64)) {
 }
 
 // inPool reports whether link, read from a block, is 0 or that of a block.
+//
+//go:norace
 func (h *Header) inPool(link uint32) bool {
 	return link == 0 || sizeclass.Index(link-h.start, h.inverse, h.rotate) < h.blocks
 }
@@ -418,6 +435,8 @@ func (h *Header) StateOf(p unsafe.Pointer) State {
 
 // StateInBits is StateOf as the bitmap has it: blocks that others have freed, and
 // one that the shard keeps, may be in use there.
+//
+//go:norace
 func (h *Header) StateInBits(p unsafe.Pointer) State {
 	i := h.Index(p)
 	switch {
@@ -432,7 +451,7 @@ func (h *Header) StateInBits(p unsafe.Pointer) State {
 }
 
 // IsFreed reports whether the block that begins at p has a whole seal.
-func (h *Header) IsFreed(p unsafe.Pointer) bool { return h.isSeal(load64((*uint64)(p)), p) }
+func (h *Header) IsFreed(p unsafe.Pointer) bool { return h.isSeal(word(p), p) }
 
 // isSeal reports whether a word read from the block at p is a whole seal.
 func (h *Header) isSeal(w uint64, p unsafe.Pointer) bool {
@@ -442,6 +461,8 @@ func (h *Header) isSeal(w uint64, p unsafe.Pointer) bool {
 
 // WasBlock reports whether a block that is free by now began at p: the pool is
 // Free, and has not been formatted since.
+//
+//go:norace
 func (h *Header) WasBlock(p unsafe.Pointer) bool {
 	return h.Index(p) < load(&h.carved) || h.usable != 0 && h.Start() == p
 }
@@ -599,10 +620,10 @@ func (h *Header) Quieten(hot uintptr) {
 func (h *Header) unchain(hot uintptr, report bool) (broken unsafe.Pointer) {
 	for n := 0; n < chainStep && h.chain != 0; n++ {
 		p := unsafe.Add(unsafe.Pointer(h), h.chain)
-		word := load64((*uint64)(p))
-		link, _ := unseal(word, p)
+		seal := word(p)
+		link, _ := unseal(seal, p)
 		i := h.Index(p)
-		if i >= h.blocks || !h.isSeal(word, p) || (link != 0) != (h.chainLen > 1) {
+		if i >= h.blocks || !h.isSeal(seal, p) || (link != 0) != (h.chainLen > 1) {
 			if !report {
 				return nil
 			}
@@ -749,11 +770,13 @@ const (
 // is the caller's shard, owner the one to post to. Only a caller with mayAdopt
 // becomes the owner of an abandoned pool; for another it becomes Shared. With wipe
 // the block is cleared.
+//
+//go:norace
 func (h *Header) PushRemote(p unsafe.Pointer, me uint32, mayAdopt, wipe bool) (did Outcome, number, owner uint32) {
 	d := h.distance(p)
 	number = h.number
 	first := (*uint64)(p)
-	data := load64(first) // the program's
+	data := word(p) // the program's
 	is := data
 	if h.isSeal(data, p) {
 		return Double, number, h.Owner()

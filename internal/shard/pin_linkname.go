@@ -26,7 +26,6 @@ func (v *View) take(token int, n uint32) (s *Shard, ok bool) {
 		if s = slot.Load(); s != nil {
 			acquired(unsafe.Pointer(s))
 		} else {
-			released(unsafe.Pointer(slot))
 			slot.end()
 		}
 	}

@@ -10,6 +10,6 @@ func load(p *uint32) uint32     { return *p }
 func store(p *uint32, v uint32) { *p = v }
 
 // acquired and released tell the race detector, where there is one, that a
-// shard's users take turns, and that who found none in a slot has gone.
+// shard's users take turns.
 func acquired(unsafe.Pointer) {}
 func released(unsafe.Pointer) {}

@@ -690,7 +690,11 @@ func (t *Table) freePinned(s *Shard, p unsafe.Pointer) Verdict {
 }
 
 // freeRemote frees the block at p onto a pool that the shard does not own. The
-// shard is nil where the caller has none.
+// shard is nil where the caller has none. The pool may become another one meanwhile, if
+// the pointer is stale: what is read of it then makes the pointer a bad one either way,
+// and the race detector is not shown it.
+//
+//go:norace
 func (t *Table) freeRemote(s *Shard, h *pool.Header, p unsafe.Pointer) Verdict {
 	switch h.Owner() {
 	case pool.Run:
@@ -832,7 +836,9 @@ func UsableSize(p unsafe.Pointer) int {
 }
 
 // sizeAt returns the size of the live block at p, an address of an arena in the
-// map, or 0 and what Free would say. Pinned.
+// map, or 0 and what Free would say. Pinned. See freeRemote.
+//
+//go:norace
 func sizeAt(g *arena.Geometry, p unsafe.Pointer) (int, Verdict) {
 	h := g.PoolOf(p)
 	switch h.Owner() {

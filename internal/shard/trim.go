@@ -420,9 +420,7 @@ func (t *Table) Close() error {
 		hp.await()
 	}
 	for i := range int(n) {
-		slot := t.view.slot(i)
-		acquired(unsafe.Pointer(slot))
-		if s := slot.Load(); s != nil {
+		if s := t.view.slot(i).Load(); s != nil {
 			out = append(out, s)
 		}
 	}
