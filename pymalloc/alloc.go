@@ -23,8 +23,9 @@ import (
 //go:noinline
 func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 	if uint(size)-1 < sizeclass.Max {
+		v := &a.view // a nil a faults here, where that can be recovered
 		token := shard.Enter()
-		s, _ := a.view.Take(token)
+		s, _ := v.Take(token)
 		if s != nil {
 			c := sizeclass.Of(size)
 			if s.HasHot(c) {
@@ -45,7 +46,7 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 				shard.Exit(s, token)
 				return p, nil
 			}
-		} else if s, _ = a.view.TakeHard(token); s != nil {
+		} else if s, _ = v.TakeHard(token); s != nil {
 			p := s.TakeHard(size)
 			if p == nil {
 				p, _ = s.DrawHard(size)
@@ -68,10 +69,11 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 	if uint(size)-1 < sizeclass.Max {
 		c := sizeclass.Of(size)
+		v := &a.view // as in UnsafeMalloc
 		token := shard.Enter()
 		var p unsafe.Pointer
 		clean := false
-		s, _ := a.view.Take(token)
+		s, _ := v.Take(token)
 		if s != nil {
 			if s.HasHot(c) {
 				p = s.TakeHot()
@@ -80,7 +82,7 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 			} else {
 				p, clean = s.Used(c).PopZero()
 			}
-		} else if s, _ = a.view.TakeHard(token); s != nil {
+		} else if s, _ = v.TakeHard(token); s != nil {
 			if p = s.TakeHard(size); p == nil {
 				p, clean = s.DrawHard(size)
 			}

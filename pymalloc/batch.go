@@ -43,8 +43,9 @@ func (a *Allocator) UnsafeMallocBatch(ps []unsafe.Pointer, size int) error {
 //
 //go:noinline
 func (a *Allocator) mallocPinned(ps []unsafe.Pointer, c uint8) (n int) {
+	v := &a.view // as in UnsafeMalloc
 	token := shard.Enter()
-	s, _ := a.view.Take(token)
+	s, _ := v.Take(token)
 	if s != nil {
 		for n = range ps {
 			var p unsafe.Pointer
@@ -91,19 +92,20 @@ func (a *Allocator) UnsafeFreeBatch(ps []unsafe.Pointer) error {
 //
 //go:noinline
 func (a *Allocator) freePinned(ps []unsafe.Pointer) int {
+	v := &a.view // as in UnsafeMalloc
 	token := shard.Enter()
-	s, _ := a.view.Take(token)
+	s, _ := v.Take(token)
 	if s == nil {
 		shard.Exit(s, token)
 		return 0
 	}
 	s.Forget()
 	for n, p := range ps {
-		if !a.view.IsMine(p) {
+		if !v.IsMine(p) {
 			shard.Exit(s, token)
 			return n
 		}
-		h := a.view.HeaderOf(p)
+		h := v.HeaderOf(p)
 		if !s.OwnsQuiet(h) && h.IsInner() {
 			h = h.Outer()
 		}
@@ -119,7 +121,7 @@ func (a *Allocator) freePinned(ps []unsafe.Pointer) int {
 		if m := s.Magazine(h.Class()); m.HasRoom() {
 			h.PushTo(m, i, p)
 		} else if h.Push(i) {
-			a.view.Table().Trip(nil, s, h, i, token)
+			v.Table().Trip(nil, s, h, i, token)
 			return n + 1
 		}
 	}

@@ -258,6 +258,9 @@
 //     never misleads the allocator. [Options.Hardened] notices most of the former,
 //     [Options.Canaries] of the latter.
 //   - Close gives back live blocks too.
+//   - An address below 4,096 in an unsafe.Pointer may end the process before any call
+//     sees it: Go's runtime does so when it copies a stack that holds one. Calls that
+//     take a uintptr refuse every bad address.
 //
 // # Build tags
 //

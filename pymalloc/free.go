@@ -17,19 +17,20 @@ import (
 //
 //go:noinline
 func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
+	view := &a.view // as in UnsafeMalloc
 	token := shard.Enter()
-	s, _ := a.view.Take(token)
+	s, _ := view.Take(token)
 	if s != nil {
 		if s.WasLast(p) {
-			if h := a.view.HeaderOf(p); s.KeepsNone() && s.OwnsQuiet(h) {
+			if h := view.HeaderOf(p); s.KeepsNone() && s.OwnsQuiet(h) {
 				s.Keep(h, p)
 				shard.Exit(s, token)
 				return nil
 			}
 			s.Forget()
 		}
-		if a.view.IsMine(p) && !s.Keeps(p) {
-			h := a.view.HeaderOf(p)
+		if view.IsMine(p) && !s.Keeps(p) {
+			h := view.HeaderOf(p)
 			for {
 				if s.OwnsQuiet(h) {
 					i := h.Index(p)
@@ -39,7 +40,7 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 					if m := s.Magazine(h.Class()); m.HasRoom() {
 						h.PushTo(m, i, p)
 					} else if h.Push(i) {
-						a.view.Table().Trip(nil, s, h, i, token)
+						view.Table().Trip(nil, s, h, i, token)
 						return nil
 					}
 					shard.Exit(s, token)
@@ -51,12 +52,12 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 				h = h.Outer()
 			}
 		}
-	} else if s, _ = a.view.TakeHard(token); s != nil && s.FreeHard(&a.view, p) {
+	} else if s, _ = view.TakeHard(token); s != nil && s.FreeHard(view, p) {
 		shard.Exit(s, token)
 		return nil
 	}
-	if s != nil && a.view.IsMine(p) {
-		if v := a.view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
+	if s != nil && view.IsMine(p) {
+		if v := view.Table().FreeEntered(nil, s, p, token); v != shard.Freed {
 			return freeError("UnsafeFree", uintptr(p), v)
 		}
 		return nil

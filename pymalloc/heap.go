@@ -17,7 +17,7 @@ import (
 // Release a heap when its goroutine is done with it; one that is dropped without
 // is released when the collector finds it. A released heap still frees, but does
 // not allocate: that returns [ErrReleased]. So does a heap of an allocator that
-// was closed, whose blocks are gone.
+// was closed, whose blocks are gone, and the zero Heap, which has no allocator.
 type Heap struct {
 	h    *shard.Heap // nil if there was no memory for it
 	fast *shard.Heap // h, if it is not IsHard
@@ -60,6 +60,14 @@ func (h *Heap) Release() {
 		h.h.Release()
 	}
 	runtime.KeepAlive(h)
+}
+
+// allocSlow is what the fast path of malloc has no block for.
+func (h *Heap) allocSlow(call string, size, align int) (p unsafe.Pointer, clean bool, err error) {
+	if h.a == nil && size > 0 {
+		return nil, false, ErrReleased // the zero Heap
+	}
+	return h.a.allocSlow(call, h.h, size, align)
 }
 
 // UnsafeMalloc is [Allocator.UnsafeMalloc] on this heap.
@@ -109,7 +117,7 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		}
 		hp.End()
 	}
-	p, _, err := h.a.allocSlow("Heap.UnsafeMalloc", h.h, size, 1)
+	p, _, err := h.allocSlow("Heap.UnsafeMalloc", size, 1)
 	runtime.KeepAlive(h)
 	return p, err
 }
@@ -147,7 +155,7 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 		}
 		hp.End()
 	}
-	p, clean, err := h.a.allocSlow("Heap.UnsafeCalloc", h.h, size, 1)
+	p, clean, err := h.allocSlow("Heap.UnsafeCalloc", size, 1)
 	if !clean && p != nil {
 		zero(p, size)
 	}
@@ -162,13 +170,16 @@ func (h *Heap) UnsafeAlignedMalloc(size, align int) (unsafe.Pointer, error) {
 		p, err := h.UnsafeMalloc(size) // every block is aligned to that
 		return p, as("Heap.UnsafeAlignedMalloc", err)
 	}
-	p, _, err := h.a.allocSlow("Heap.UnsafeAlignedMalloc", h.h, size, align)
+	p, _, err := h.allocSlow("Heap.UnsafeAlignedMalloc", size, align)
 	runtime.KeepAlive(h)
 	return p, err
 }
 
 // UnsafeRealloc is [Allocator.UnsafeRealloc] on this heap.
 func (h *Heap) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error) {
+	if h.a == nil && p != nil {
+		return nil, freeError("Heap.UnsafeRealloc", uintptr(p), shard.NotOurs)
+	}
 	q, err := h.a.realloc("Heap.UnsafeRealloc", h, h.h, p, size)
 	runtime.KeepAlive(h)
 	return q, err
@@ -226,6 +237,9 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 			return nil
 		}
 		hp.End()
+	}
+	if h.a == nil && p != nil {
+		return freeError("Heap.UnsafeFree", uintptr(p), shard.NotOurs)
 	}
 	err := h.a.freeSlow("Heap.UnsafeFree", h.h, p)
 	runtime.KeepAlive(h)

@@ -47,6 +47,9 @@ func TestOnePlaceOneType(t *testing.T) {
 		{"aix", "ppc64", ""},
 		{"js", "wasm", ""},
 	} {
+		if testing.Short() && c.tags+c.goos != "linux" {
+			continue // with -race, which takes ten times as long
+		}
 		t.Run(c.goos+"/"+c.goarch+"/"+c.tags, func(t *testing.T) {
 			cmd := exec.Command(goTool, "list", "-e", "-deps", "-tags="+c.tags, "-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles,Module", "../../...")
 			cmd.Env = append(os.Environ(), "GOOS="+c.goos, "GOARCH="+c.goarch, "CGO_ENABLED=0")

@@ -119,16 +119,12 @@ func (s *Shard) front(c uint8) **pool.Header {
 // is sealed meanwhile. So a program that allocates a block and frees it, again and again,
 // touches no bitmap, and its frees need not look the block up.
 type hot struct {
-	last  uintptr // address of the block taken last, if it is known to be in use, or noBlock
+	last  uintptr // address of the block taken last, if it is known to be in use, or 0
 	block uintptr // of the block that is kept here, if class is not noClass
 	class uint32
 }
 
-const (
-	noClass = 255
-	// noBlock is no address that may be given to a free, not even nil.
-	noBlock = 1
-)
+const noClass = 255
 
 // HasHot reports whether a block of class c is kept.
 func (s *Shard) HasHot(c uint8) bool { return s.hot.class == uint32(c) }
@@ -146,8 +142,9 @@ func (s *Shard) TakeHot() unsafe.Pointer {
 func (s *Shard) Remember(p unsafe.Pointer) { s.hot.last = uintptr(p) }
 
 // WasLast reports whether malloc has taken the block at p last, and nothing has happened
-// to it since that the shard knows of.
-func (s *Shard) WasLast(p unsafe.Pointer) bool { return s.hot.last == uintptr(p) }
+// to it since that the shard knows of. Never of nil, nor of any pointer but a block's:
+// the header of what was last is read without a look at the arena map.
+func (s *Shard) WasLast(p unsafe.Pointer) bool { return s.hot.last == uintptr(p) && p != nil }
 
 // KeepsNone reports whether no block is kept.
 func (s *Shard) KeepsNone() bool { return s.hot.class == noClass }
@@ -167,7 +164,7 @@ func (s *Shard) Keeps(p unsafe.Pointer) bool {
 
 // Forget ends what WasLast knows: the block may be free, or in a pool that is not the
 // shard's any more.
-func (s *Shard) Forget() { s.hot.last = noBlock }
+func (s *Shard) Forget() { s.hot.last = 0 }
 
 // Magazine returns that of class c, below sizeclass.Count.
 func (s *Shard) Magazine(c uint8) *pool.Magazine {
@@ -226,7 +223,7 @@ func (s *Shard) reset() {
 	for c := range s.used {
 		s.used[c] = &s.none
 	}
-	s.hot = hot{last: noBlock, class: noClass}
+	s.hot = hot{class: noClass}
 	left := s.places[:]
 	for c := range uint8(sizeclass.Count) {
 		n := pool.MagazineBlocks(sizeclass.Size(c)) + 1
