@@ -1,5 +1,0 @@
-//go:build !race
-
-package pymalloc
-
-const underRace = false

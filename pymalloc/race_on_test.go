@@ -1,7 +1,0 @@
-//go:build race
-
-package pymalloc
-
-// underRace: a bad pointer is examined in a header that its owner may be writing,
-// which is harmless, and which the race detector reports.
-const underRace = true
