@@ -301,10 +301,7 @@ func TestLinearizable(t *testing.T) {
 	if testing.Short() {
 		rounds = 10
 	}
-	kinds := map[string]badFrees{"middle": noFrees}
-	if !underRace { // a free by a stale pointer is a data race of the program's own
-		kinds["late"], kinds["racing"] = lateFrees, racingFrees
-	}
+	kinds := map[string]badFrees{"middle": noFrees, "late": lateFrees, "racing": racingFrees}
 	for name, kind := range kinds {
 		t.Run(name, func(t *testing.T) {
 			var seen [4]int

@@ -45,7 +45,7 @@ func TestFastPathCode(t *testing.T) {
 	allowed := map[string]bool{
 		"runtime.procPin": true, "runtime.procUnpin": true, "runtime.morestack_noctxt": true,
 		// Leaving the fast path:
-		"pymalloc.(*Allocator).allocSlow": true, "pymalloc.(*Allocator).freeSlow": true, "pymalloc.freeError": true,
+		"pymalloc.(*Allocator).allocSlow": true, "pymalloc.(*Heap).allocSlow": true, "pymalloc.(*Allocator).freeSlow": true, "pymalloc.freeError": true,
 		"shard.(*Shard).TakeHard": true, "shard.(*Shard).DrawHard": true, "shard.(*Shard).FreeHard": true,
 		"shard.(*Table).Trip": true, "shard.(*Table).FreeEntered": true, "shard.(*Heap).Trip": true,
 	}

@@ -464,7 +464,7 @@ func (h *Header) isSeal(w uint64, p unsafe.Pointer) bool {
 //
 //go:norace
 func (h *Header) WasBlock(p unsafe.Pointer) bool {
-	return h.Index(p) < load(&h.carved) || h.usable != 0 && h.Start() == p
+	return h.Index(p) < h.carved || h.usable != 0 && h.Start() == p
 }
 
 // --- the owner's slower steps ---
