@@ -17,14 +17,22 @@ import (
 // Release a heap when its goroutine is done with it; one that is dropped without
 // is released when the collector finds it. A released heap still frees, but does
 // not allocate: that returns [ErrReleased]. So does a heap of an allocator that
-// was closed, whose blocks are gone, and the zero Heap, which has no allocator.
+// was closed, whose blocks are gone, and the zero Heap, which has no allocator. A Heap
+// must not be copied.
 type Heap struct {
+	_    noCopy
 	h    *shard.Heap // nil if there was no memory for it
 	fast *shard.Heap // h, if it is not IsHard
 	hard *shard.Heap // h, if it is
 	a    *Allocator
 	done runtime.Cleanup
 }
+
+// noCopy makes go vet report copies of what has a field of it.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 // AcquireHeap returns a heap for the calling goroutine. If there is no memory
 // for it, the heap's methods use the allocator's own shards.
