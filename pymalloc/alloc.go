@@ -105,7 +105,8 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 }
 
 // UnsafeAlignedMalloc is UnsafeMalloc for a block at a multiple of align bytes,
-// a power of two. Other alignments panic, as negative sizes do.
+// a power of two. Other alignments panic, as negative sizes do. A block that
+// [Allocator.UnsafeRealloc] moves loses an alignment above 16.
 func (a *Allocator) UnsafeAlignedMalloc(size, align int) (unsafe.Pointer, error) {
 	checkAlign(align)
 	if align <= sizeclass.Alignment && size >= 0 {

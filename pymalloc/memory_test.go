@@ -645,6 +645,53 @@ func TestRealloc(t *testing.T) {
 	requireEmpty(t, &a)
 }
 
+// A block that stays keeps its alignment, and one that moves is aligned to 16 bytes.
+func TestReallocAligned(t *testing.T) {
+	const align = 4096
+	for _, o := range []Options{{}, {Canaries: true}} {
+		a := newAllocator(t, o)
+		h := a.AcquireHeap()
+		for _, src := range []source{a, h} {
+			stayed, moved := 0, 0
+			for _, size := range []int{100, 20_000, 100_000, 3 << 20} {
+				for _, to := range []int{50, 110, 20_100, 100_100, 1 << 20, 3<<20 + 100, 9 << 20} {
+					p, err := src.UnsafeAlignedMalloc(size, align)
+					if err != nil {
+						t.Fatal(err)
+					}
+					usable := UnsafeUsableSize(p)
+					stamp(p, usable, 5)
+					q, err := src.UnsafeRealloc(p, to)
+					if err != nil {
+						t.Fatal(err)
+					}
+					least := uintptr(16)
+					if q == p {
+						least = align
+						stayed++
+					} else {
+						moved++
+						if to <= usable && 4*to > 3*usable {
+							t.Errorf("realloc %d -> %d: the block moves, of whose %d bytes more than 3/4 are used", size, to, usable)
+						}
+					}
+					if uintptr(q)%least != 0 {
+						t.Errorf("realloc %d -> %d: block %p, which was %p, is not aligned to %d", size, to, q, p, least)
+					}
+					if err := checkStamp(q, min(to, usable), 5); err != nil {
+						t.Errorf("realloc %d -> %d: %v", size, to, err)
+					}
+					mustFree(t, src, q)
+				}
+			}
+			if stayed == 0 || moved == 0 {
+				t.Errorf("%d blocks stayed and %d moved, want some of both", stayed, moved)
+			}
+		}
+		h.Release()
+	}
+}
+
 // Rounding: never more than the size classes promise.
 func TestUsableSize(t *testing.T) {
 	a := newAllocator(t, Options{})

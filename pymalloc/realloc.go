@@ -21,6 +21,10 @@ import (
 // not copied, if there is no room. If it shrinks to no less than that, it stays, and what
 // it gives up is retained behind it, for it to grow into again, where [KeepAddresses] and
 // the system allow that a part of a mapping be given back.
+//
+// A block that stays keeps the alignment that UnsafeAlignedMalloc gave it. A block that
+// moves is aligned to 16 bytes, and to no more. To resize a block and keep a larger
+// alignment, allocate a new one with UnsafeAlignedMalloc, copy, and free the old one.
 func (a *Allocator) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error) {
 	return a.realloc("UnsafeRealloc", a, nil, p, size)
 }
