@@ -81,7 +81,9 @@ func (a *Allocator) Trim() error {
 
 // Check looks for faults in the allocator's structure: in lists, bitmaps, counts
 // and the links of freed blocks, which a program damages that writes to memory
-// that it has freed or never owned. The error, of the first fault found, wraps
+// that it has freed or never owned. It looks at blocks that another P or another Heap than
+// that of their malloc has freed, and, if the allocator is hardened, at those freed last; a
+// write to any other free block it does not see. The error, of the first fault found, wraps
 // [ErrCorrupted]. It costs what [Allocator.Trim] costs, and some 100 ns for each
 // pool; other goroutines may go on meanwhile. It is for tests, and for finding
 // out.

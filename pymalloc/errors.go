@@ -10,7 +10,9 @@ import (
 	"github.com/pyarena/pyarena/internal/shard"
 )
 
-// Misuse. Nothing was changed by the call that returns one of these.
+// Misuse. A free or a resize that returns one of these leaves its block as it was. A malloc
+// that returns ErrCorrupted has taken the damaged block out of use, with those that a list
+// had after it.
 var (
 	// ErrNotOwned: no block of this allocator begins at the address.
 	ErrNotOwned = errors.New("not a block of this allocator")

@@ -485,6 +485,100 @@ func TestHardCheck(t *testing.T) {
 	})
 }
 
+// A block that was written to while it was at hand is never handed out, whatever comes
+// between: Check, which tells of it each time, and Trim, which gives back what is free. The
+// next malloc that meets it tells of it, once.
+func TestHardDrained(t *testing.T) {
+	if !grace.Pinned {
+		t.Skip("the goroutine may free on another shard, whose blocks are at hand nowhere")
+	}
+	eachHard(t, func(t *testing.T, a *Allocator, m source) {
+		for _, n := range []int{1, 2, 17, 40} { // freed: the first is kept, and the last beyond those at hand
+			for _, live := range []int{0, 1} { // others of their pool
+				for _, value := range []uint64{0, 0x4141_4141_4141_4141 &^ (1 << 32)} {
+					for _, check := range []bool{false, true} {
+						var ps, keep []unsafe.Pointer
+						for range n {
+							ps = append(ps, mustMalloc(t, m, 56))
+						}
+						for range live {
+							keep = append(keep, mustMalloc(t, m, 56))
+						}
+						for _, p := range ps {
+							mustFree(t, m, p)
+						}
+						if n == 1 {
+							ps[0] = mustMalloc(t, m, 56)
+							mustFree(t, m, ps[0])
+						}
+						bad := ps[0]
+						*(*uint64)(bad) = value
+						name := fmt.Sprintf("%d freed, %d live, %#x written, Check %v", n, live, value, check)
+						for range 2 {
+							if check {
+								if err := a.Check(); !errors.Is(err, ErrCorrupted) {
+									t.Errorf("%s: Check() = %v", name, err)
+								}
+							} else if err := a.Trim(); err != nil {
+								t.Error(err)
+							}
+						}
+						found := 0
+						for range 600 { // more than a pool has
+							p, err := m.UnsafeMalloc(56)
+							switch {
+							case errors.Is(err, ErrCorrupted):
+								found++
+							case err != nil:
+								t.Fatal(err)
+							case p == bad:
+								t.Fatalf("%s: the block is handed out", name)
+							default:
+								keep = append(keep, p)
+							}
+						}
+						if found != 1 {
+							t.Errorf("%s: mallocs told of it %d times", name, found)
+						}
+						if err := a.Check(); err != nil {
+							t.Errorf("%s: when malloc has told, Check() = %v", name, err)
+						}
+						for _, p := range keep {
+							mustFree(t, m, p)
+						}
+						if err := a.Trim(); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// A block that is whole again by the time that its pool is given up is no reason to keep
+// the pool.
+func TestHardMended(t *testing.T) {
+	if !grace.Pinned {
+		t.Skip("the goroutine may free on another shard, whose blocks are at hand nowhere")
+	}
+	eachHard(t, func(t *testing.T, a *Allocator, m source) {
+		p := mustMalloc(t, m, 56)
+		mustFree(t, m, p)
+		scribble(p, 8)
+		if err := a.Check(); !errors.Is(err, ErrCorrupted) {
+			t.Fatalf("Check() = %v after a write to a free block", err)
+		}
+		pool.Seal(p)
+		if err := a.Trim(); err != nil {
+			t.Error(err)
+		}
+		if s := a.Stats(); s.MappedBytes != 0 {
+			t.Errorf("%d bytes stay mapped", s.MappedBytes)
+		}
+	})
+}
+
 // TestHardModel allocates and frees at random, and looks that no two blocks are one, that
 // none changes, and that the counts are right all the time.
 func TestHardModel(t *testing.T) {

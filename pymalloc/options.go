@@ -32,8 +32,8 @@ type Options struct {
 	KeepAddresses KeepAddresses
 	// Hardened makes misuse show more often, and harder to exploit: fresh blocks are
 	// handed out in random order rather than the lowest first; a free block whose
-	// first eight bytes were written to is found when it is to be handed out next,
-	// with ErrCorrupted; an inaccessible page ends every arena and every block of more
+	// first eight bytes were written to is mostly found when it is to be handed out
+	// next, with ErrCorrupted (SECURITY.md says when it is not); an inaccessible page ends every arena and every block of more
 	// than half an arena. An arena takes two of the process's mappings then (see
 	// vm.max_map_count on Linux). What it costs stands in the package documentation.
 	Hardened bool

@@ -95,12 +95,17 @@ func reuse(t *testing.T, a *Allocator, size int, p unsafe.Pointer) string {
 }
 
 // freed returns a block of size bytes that was filled and freed, by another
-// goroutine's heap if remote.
+// goroutine's heap if remote. Another block of its pool is in use.
 func freed(t *testing.T, a *Allocator, size int, remote bool) unsafe.Pointer {
+	keep := mustMalloc(t, a, size)
+	_ = keep
+	return freedAlone(t, a, size, remote)
+}
+
+// freedAlone is freed without another block.
+func freedAlone(t *testing.T, a *Allocator, size int, remote bool) unsafe.Pointer {
 	p := mustMalloc(t, a, size)
 	scribble(p, size)
-	keep := mustMalloc(t, a, size) // so that the pool stays
-	_ = keep
 	if remote {
 		h := a.AcquireHeap()
 		mustFree(t, h, p)
@@ -268,9 +273,57 @@ func misuses() (all []misuse) {
 		scribble(unsafe.Add(p, 8), 8)
 		return reuse(t, a, 64, p)
 	})
-	add("write after free, small, looked for by Check", func(t *testing.T, a *Allocator) string {
-		scribble(freed(t, a, 64, true), 8)
-		return verdictOf(a.Check())
+	for _, by := range []struct {
+		name   string
+		remote bool
+	}{{"", false}, {", freed by another goroutine", true}} {
+		add("write after free, small"+by.name+", looked for by Check", func(t *testing.T, a *Allocator) string {
+			scribble(freed(t, a, 64, by.remote), 8)
+			if err := a.Check(); err != nil {
+				return verdictOf(err)
+			}
+			return unnoticed
+		})
+		add("write after free, small"+by.name+", after Check has looked", func(t *testing.T, a *Allocator) string {
+			p := freedAlone(t, a, 64, by.remote)
+			scribble(p, 8)
+			_ = a.Check() // the row before tells what it says
+			return reuse(t, a, 64, p)
+		})
+		add("write after free, small"+by.name+", after Trim", func(t *testing.T, a *Allocator) string {
+			p := freedAlone(t, a, 64, by.remote)
+			keep := mustMalloc(t, a, 100) // so that the arena stays
+			_ = keep
+			scribble(p, 8)
+			if err := a.Trim(); err != nil {
+				t.Fatal(err)
+			}
+			return reuse(t, a, 64, p)
+		})
+	}
+	add("write after free, small, before its pool is cut anew for another size", func(t *testing.T, a *Allocator) string {
+		var ps []unsafe.Pointer
+		for range 2000 { // several pools
+			ps = append(ps, mustMalloc(t, a, 64))
+		}
+		for _, p := range ps {
+			mustFree(t, a, p)
+		}
+		p := ps[1000] // not one of the last, which are at hand
+		scribble(p, 8)
+		for range 20_000 {
+			q, err := a.UnsafeMalloc(4000)
+			if errors.Is(err, ErrCorrupted) {
+				return later
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if at := uintptr(p) - uintptr(q); at < uintptr(UnsafeUsableSize(q)) {
+				return unnoticed
+			}
+		}
+		t.Fatalf("the memory at %p is not handed out again", p)
+		return ""
 	})
 	add("write after free, huge, after Trim", func(t *testing.T, a *Allocator) string {
 		p := freed(t, a, 3<<20, false)
@@ -391,7 +444,8 @@ func TestSecurity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(doc), rows.String()) {
+	const head = "| program | default | Hardened | Canaries | Canaries and WipeOnFree |\n| --- | --- | --- | --- | --- |\n"
+	if !strings.Contains(string(doc), head+rows.String()+"\n") {
 		t.Errorf("the table in .github/SECURITY.md is not this:\n%s", rows.String())
 	}
 }

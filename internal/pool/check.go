@@ -35,6 +35,11 @@ func (h *Header) Check() error {
 			return h.fault("block %p was written to beyond its end", p)
 		}
 	}
+	if h.broken {
+		if p := h.brokenBlock(); p != nil {
+			return h.fault("block %p was written to after it was freed", p)
+		}
+	}
 	w := h.Word()
 	var seen [MaxBlocks / 64]uint64
 	if err := h.checkList("chain", h.chain, h.chainLen, &seen); err != nil {

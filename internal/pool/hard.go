@@ -51,6 +51,31 @@ var sealKey = sealed(nil, 0)
 // HasOwnSeal reports whether the block at p is as Seal left it.
 func HasOwnSeal(p unsafe.Pointer) bool { return word(p) == ownSeal(p) }
 
+// Break notes that the block at p, which was at hand and is to be the pool's again, was
+// written to after it was freed. Its first word is no seal from now on, nor zero, as that
+// of a fresh block may be, and the pool is kept, so that Draw finds the block. Owner only,
+// hardened pools only.
+func (h *Header) Break(p unsafe.Pointer) {
+	setWord(p, brokenWord)
+	h.broken = true
+}
+
+// brokenWord is no seal: the high half of a seal is odd.
+const brokenWord = 1
+
+// brokenBlock returns a free block that Break was called for and that was not found since,
+// or nil. Owner only.
+func (h *Header) brokenBlock() unsafe.Pointer {
+	for i := range h.blocks {
+		p := unsafe.Add(unsafe.Pointer(h), h.start+i*h.size)
+		if !h.IsInUse(i) && word(p) == brokenWord {
+			return p
+		}
+	}
+	h.broken = false
+	return nil
+}
+
 // Draw takes a free block, drawn at random from a word of the bitmap, and from another
 // word, that is drawn, once that has none left. It returns nil if the pool has no block, or
 // one that was written to after it was freed: then broken tells which, and takes it out of

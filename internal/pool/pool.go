@@ -145,6 +145,7 @@ type Header struct {
 	pick    uint8  // the word of a hardened pool that blocks come from; the owner's
 	hard    bool   // hardened
 	tail    uint8  // bytes behind a block's usable ones
+	broken  bool   // blocks may have brokenWord; the owner's
 	_       uint64
 	usable  uintptr // bytes of a large run's block; 0 in an arena's header
 	_       [8 - unsafe.Sizeof(uintptr(0))]byte
@@ -475,7 +476,7 @@ func (h *Header) Place(number, start uint32, units int, clean bool) {
 	h.word.Store(uint64(makeWord(Free, 0)))
 	h.number, h.start, h.start2, h.units, h.clean, h.usable = number, start, start, uint32(units), clean, 0
 	h.trip, h.listed, h.Next = Never, false, nil
-	h.cur, h.hard, h.tail = 0, false, 0
+	h.cur, h.hard, h.tail, h.broken = 0, false, 0, false
 	store(&h.blocks, 0)
 	store(&h.carved, 0)
 	h.empty()
@@ -543,11 +544,11 @@ func (h *Header) Own(shard uint32) {
 }
 
 // Retire ends the ownership of a pool without blocks in use. It reports false if
-// there are some, or if it must wait, for the pool is posted. hot is the block that
-// the shard keeps, or 0. Owner only.
+// there are some, if it must wait, for the pool is posted, or if a block is still to be
+// found broken (see Break). hot is the block that the shard keeps, or 0. Owner only.
 func (h *Header) Retire(hot uintptr) bool {
 	w := Word(h.word.Load())
-	if w.Len()+h.chainLen < h.live || w.Post() == Posted || h.live != 0 && !h.allFreed(hot) ||
+	if w.Len()+h.chainLen < h.live || w.Post() == Posted || h.broken && h.brokenBlock() != nil || h.live != 0 && !h.allFreed(hot) ||
 		!h.word.CompareAndSwap(uint64(w), uint64(makeWord(Free, 0))) {
 		return false
 	}

@@ -171,15 +171,23 @@ func (s *Shard) Magazine(c uint8) *pool.Magazine {
 	return (*pool.Magazine)(unsafe.Add(unsafe.Pointer(&s.magazines), uintptr(c)*unsafe.Sizeof(pool.Magazine{})))
 }
 
-// empty gives the blocks that are at hand to their pools.
+// empty gives the blocks that are at hand to their pools. A hardened pool learns which of
+// them were written to meanwhile.
 func (s *Shard) empty(g *arena.Geometry) {
+	poolOf := func(p unsafe.Pointer) *pool.Header {
+		h := g.PoolOf(p)
+		if s.hard && !pool.HasOwnSeal(p) {
+			h.Break(p)
+		}
+		return h
+	}
 	if s.hot.class != noClass {
 		p := s.TakeHot()
-		h := g.PoolOf(p)
+		h := poolOf(p)
 		h.Push(h.Index(p))
 	}
 	s.Forget()
-	back := func(p unsafe.Pointer) { g.PoolOf(p).Return() }
+	back := func(p unsafe.Pointer) { poolOf(p).Return() }
 	for c := range uint8(sizeclass.Count) {
 		m := s.Magazine(c)
 		m.Blocks(back)
