@@ -14,8 +14,9 @@
 // not initialised (UnsafeCalloc's is zero), and must not hold Go pointers. Errors
 // tell bad pointers and double frees; nothing is damaged by them. A [Heap] is a
 // private heap for one goroutine, and faster. [Allocator.Trim] gives back now
-// what would go back by itself after a second or two. The slices and addresses of
-// modernc.org/memory are there under the same names.
+// what would go back by itself after a second or two. The functions of
+// modernc.org/memory, with slices and addresses, are there under the same names; its
+// counters are not: see Stats.
 //
 // # The cast
 //

@@ -8,8 +8,13 @@ import (
 )
 
 // The method set of modernc.org/memory: slices and addresses in place of
-// pointers. A program that uses that package changes the import and nothing
-// else.
+// pointers. A program that uses that package imports this one under its name,
+//
+//	import memory "github.com/pyarena/pyarena/pymalloc"
+//
+// and has to be changed where it reads the counters Allocs, Bytes and Mmaps, which
+// are not here: Stats has LiveBlocks and MappedBytes, and Arenas.Current and
+// Huge.Blocks for the mappings.
 
 // bytesOf returns the block at p as a slice: length size, capacity the usable
 // size, which is 0 by now if the allocator was closed meanwhile.
