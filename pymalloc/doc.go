@@ -270,5 +270,7 @@
 //	pymalloc_goheap      arenas from the Go heap, for -race and checkptr; so it is
 //	                     also where there is neither mmap nor VirtualAlloc (js,
 //	                     wasip1, plan9).
-//	invariants           expensive checks at every step.
+//	invariants           panics where a unit of an arena is given back twice and, in
+//	                     unsafeobj, where the objects of a Space are not consistent
+//	                     after a full collection; for tests.
 package pymalloc

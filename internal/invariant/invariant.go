@@ -1,14 +1,15 @@
-// Package invariant holds the switch for the expensive checks.
+// Package invariant holds the switch for checks that cost too much for every build.
 //
-// Built with the tag "invariants", [Enabled] is true and every structure
-// checks its invariants at each transition; without it the constant is false
-// and the compiler deletes the checks.
+// Built with the tag "invariants", [Enabled] is true: an arena checks that no unit is
+// given back twice, a Space checks its objects after each full collection, and tests may
+// refuse it memory. Without the tag the constant is false, and the compiler deletes all of
+// that. What can be looked for at any time, without the tag, is in Allocator.Check.
 package invariant
 
 // Check panics with msg unless ok. Guard calls with [Enabled] where computing
 // ok has a cost:
 //
-//	if invariant.Enabled { invariant.Check(s.sorted(), "arena: bins out of order") }
+//	if invariant.Enabled { invariant.Check(!free.has(i), "arena: unit freed twice") }
 func Check(ok bool, msg string) {
 	if Enabled && !ok {
 		panic("invariant violated: " + msg)
