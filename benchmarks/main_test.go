@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/pyarena/pyarena/benchmarks/internal/impl"
@@ -244,7 +245,7 @@ func TestQuick(t *testing.T) {
 	if testing.Short() {
 		t.Skip("no replays in short mode")
 	}
-	if code, stdout, stderr := program(t, t.Context(), "-quick", "-impl", "^pymalloc$"); code != 0 {
+	if code, stdout, stderr := program(t, t.Context(), "-quick", "-impl", "^pymalloc$"); code != 0 || !strings.Contains(stdout, report.QuickNote) {
 		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
 	}
 }
@@ -257,9 +258,22 @@ func TestSuite(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
-	for _, want := range []string{"| glibc-thread |", "| trace sqlite-mixed |", "**geometric mean**", "pymalloc | goheap |"} {
+	for _, want := range []string{"| glibc-thread ", "| trace sqlite-mixed |", "**geometric mean**", "pymalloc | ", " goheap |", report.QuickNote} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is not in\n%s", want, stdout)
+		}
+	}
+	if !strings.HasSuffix(stdout, "\nreport in "+dir+"\n") {
+		t.Errorf("the last line does not name %s:\n%s", dir, stdout)
+	}
+	if strings.Contains(stdout+stderr, " 1 threads") || !strings.Contains(stderr, " 1 thread, ") {
+		t.Errorf("one thread is not told so:\n%s", stderr)
+	}
+	lines := strings.Split(stdout, "\n")
+	for i, line := range lines[1:] {
+		if before := lines[i]; strings.HasPrefix(line, "| ") && strings.HasPrefix(before, "| ") &&
+			utf8.RuneCountInString(line) != utf8.RuneCountInString(before) {
+			t.Errorf("columns are not aligned:\n%s\n%s", before, line)
 		}
 	}
 	if strings.Contains(stdout, "FAILED") {
@@ -306,7 +320,7 @@ func TestSoak(t *testing.T) {
 	}
 	dir := t.TempDir()
 	code, stdout, stderr := program(t, t.Context(), append(args, "-growth", "100", "-o", dir)...)
-	if code != 0 || !strings.Contains(stdout, "Nothing went wrong") {
+	if code != 0 || !strings.Contains(stdout, "Nothing went wrong") || !strings.HasSuffix(stdout, "\nreport in "+dir+"\n") {
 		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
 	}
 	for _, name := range []string{"report.md", "report.json", "memory.svg", "memory.png"} {

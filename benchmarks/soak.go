@@ -56,6 +56,5 @@ func runSoak(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if err := report.WriteFolder(*out, r); err != nil {
 		return errors.Join(failure, err)
 	}
-	fmt.Fprintf(stdout, "report in %s\n\n", *out)
-	return errors.Join(failure, r.WriteMarkdown(stdout))
+	return errors.Join(failure, r.WriteMarkdown(stdout), tellFolder(stdout, *out))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/pyarena/pyarena/benchmarks/internal/peers"
 	"github.com/pyarena/pyarena/benchmarks/internal/proc"
 	"github.com/pyarena/pyarena/benchmarks/internal/replay"
+	"github.com/pyarena/pyarena/benchmarks/internal/report"
 	"github.com/pyarena/pyarena/benchmarks/internal/suite"
 	"github.com/pyarena/pyarena/benchmarks/internal/workload"
 )
@@ -31,6 +32,7 @@ type suiteRun struct {
 	rounds  int
 	scale   int // percent
 	maxLive int
+	quick   bool
 
 	report  *suite.Report
 	runners []runner
@@ -65,7 +67,7 @@ func runSuite(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	f.IntVar(&s.rounds, "rounds", 5, "`times` that each workload is run on each implementation")
 	f.IntVar(&s.scale, "scale", 100, "length of the workloads in `percent`")
 	f.IntVar(&s.maxLive, "max", 10_000_000, "most live `blocks` of the growth and collector tables")
-	quick := f.Bool("quick", false, "one short round, of fewer blocks")
+	f.BoolVar(&s.quick, "quick", false, "one short round, of fewer blocks, whose figures are not comparable")
 	if err := parse(f, args, stderr); err != nil {
 		return err
 	}
@@ -76,7 +78,7 @@ func runSuite(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if s.impls, err = regexp.Compile(*impls); err != nil {
 		return usageError{err}
 	}
-	if *quick {
+	if s.quick {
 		s.rounds, s.scale, s.maxLive = 1, 10, 1_000_000
 	}
 	if s.rounds < 1 || s.scale < 1 || s.maxLive < 1000 {
@@ -92,8 +94,20 @@ func runSuite(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err := s.report.Write(s.out); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "report in %s\n\n", s.out)
-	return s.report.WriteMarkdown(stdout)
+	if err := s.report.WriteMarkdown(stdout); err != nil {
+		return err
+	}
+	return tellFolder(stdout, s.out)
+}
+
+// tellFolder writes the last line of a command that has written a report.
+func tellFolder(stdout io.Writer, dir string) error {
+	dir, err := filepath.Abs(dir) // for go run -C runs it elsewhere than where it is called
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "\nreport in %s\n", dir)
+	return err
 }
 
 // run measures everything, and fills the report.
@@ -102,7 +116,7 @@ func (s *suiteRun) run(ctx context.Context, p *progress) error {
 	begun := time.Now()
 	s.report = &suite.Report{
 		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, CPU: proc.CPU(), Procs: runtime.GOMAXPROCS(0),
-		Versions: map[string]string{"modernc.org/memory": moderncVersion()},
+		Versions: map[string]string{"modernc.org/memory": moderncVersion()}, Quick: s.quick,
 	}
 	s.findRunners(ctx)
 	if len(s.runners) == 0 {
@@ -118,7 +132,7 @@ func (s *suiteRun) run(ctx context.Context, p *progress) error {
 	for n, j := range jobs {
 		for round := range j.rounds {
 			for _, r := range s.runners {
-				if err := s.measure(ctx, j, r, p, fmt.Sprintf("%d of %d, round %d: %s, %d threads, %s", n+1, len(jobs), round+1, j.what, j.threads, r.name)); err != nil {
+				if err := s.measure(ctx, j, r, p, fmt.Sprintf("%d of %d, round %d: %s, %s, %s", n+1, len(jobs), round+1, j.what, report.Count(j.threads, "thread"), r.name)); err != nil {
 					return err
 				}
 			}

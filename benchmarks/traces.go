@@ -36,6 +36,7 @@ type comparison struct {
 	rounds int           // timed, of each trace; 0 for what time allows
 	time   time.Duration // that all should take; 0 if rounds says
 	limit  int           // records of each trace; 0 for all
+	quick  bool
 	json   string
 }
 
@@ -74,7 +75,7 @@ func parseReplay(args []string, stderr io.Writer) (*comparison, error) {
 		return nil, err
 	}
 	if *quick {
-		c.rounds, c.limit = 1, quickLimit
+		c.rounds, c.limit, c.quick = 1, quickLimit, true
 	}
 	if c.rounds < 0 || c.time < 0 {
 		return nil, usageError{fmt.Errorf("-rounds is %d and -time %v, want neither negative", c.rounds, c.time)}
@@ -118,7 +119,7 @@ func (c *comparison) run(ctx context.Context, p *progress) (*report.Report, erro
 	begun := time.Now()
 	r := &report.Report{
 		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-		Procs: runtime.GOMAXPROCS(0), Modernc: moderncVersion(),
+		Procs: runtime.GOMAXPROCS(0), Modernc: moderncVersion(), Quick: c.quick,
 	}
 	dir, err := os.MkdirTemp("", "pyarena-benchmarks-")
 	if err != nil {

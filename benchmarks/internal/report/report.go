@@ -18,6 +18,7 @@ type Report struct {
 	Arch    string  `json:"arch"`
 	Procs   int     `json:"gomaxprocs"`
 	Modernc string  `json:"modernc_version"` // of modernc.org/memory
+	Quick   bool    `json:"quick,omitempty"` // its figures are not comparable
 	Seconds float64 `json:"seconds"`         // that it took
 	Traces  []Trace `json:"traces"`
 }

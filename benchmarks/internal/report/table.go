@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,9 @@ import (
 
 // unknown stands where a figure is not known.
 const unknown = "-"
+
+// QuickNote is what a quick run says of itself.
+const QuickNote = "A quick run (-quick): it shows that everything runs. Its figures are not comparable, with each other or with those of other runs."
 
 const legend = `ns/op     wall time of the median round, divided by the records of the trace
 range     the fastest and the slowest round
@@ -35,6 +39,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	fmt.Fprintf(out, "%s %s/%s, GOMAXPROCS %d, modernc.org/memory %s; %.0f s in all\n",
 		r.Go, r.OS, r.Arch, r.Procs, r.Modernc, r.Seconds)
+	if r.Quick {
+		fmt.Fprintf(out, "\n%s\n", QuickNote)
+	}
 	for i := range r.Traces {
 		out.WriteByte('\n')
 		r.Traces[i].write(out)
@@ -49,13 +56,13 @@ func (t *Trace) write(out io.Writer) {
 		rounds = max(rounds, len(row.Timings))
 	}
 	fmt.Fprintf(out, "%s: %s, %s, %s, at most %s live in %s; %s\n",
-		t.Name, t.Program, count(t.Records, "record"), count(t.Threads, "thread"),
-		humanize.IBytes(t.PeakBytes), count(int(t.PeakBlocks), "block"), count(rounds, "round"))
+		t.Name, t.Program, Count(t.Records, "record"), Count(t.Threads, "thread"),
+		humanize.IBytes(t.PeakBytes), Count(int(t.PeakBlocks), "block"), Count(rounds, "round"))
 	table := [][]string{columns}
 	for _, row := range t.Rows {
 		table = append(table, row.cells(t))
 	}
-	writeTable(out, table)
+	fmt.Fprint(out, Columns("lr", table))
 	for _, row := range t.Rows {
 		if row.Error != "" {
 			fmt.Fprintf(out, "FAILED: %s: %s\n", row.Impl, row.Error)
@@ -63,8 +70,8 @@ func (t *Trace) write(out io.Writer) {
 	}
 }
 
-// count returns so many things in words.
-func count(n int, thing string) string {
+// Count returns so many things in words: "1 thread", "2 threads".
+func Count(n int, thing string) string {
 	if n != 1 {
 		thing += "s"
 	}
@@ -112,24 +119,57 @@ func cpuTime(seconds float64) string {
 	return time.Duration(seconds * 1e9).Round(100 * time.Microsecond).String()
 }
 
-// writeTable aligns the first column left and the others right.
-func writeTable(out io.Writer, rows [][]string) {
+// Columns returns a table as text. align has a letter for each column, l or r for left or
+// right; the last stands for all that follow.
+func Columns(align string, rows [][]string) string {
+	var b strings.Builder
+	for _, row := range aligned(align, rows) {
+		b.WriteString(strings.TrimRight("  "+strings.Join(row, "  "), " ") + "\n")
+	}
+	return b.String()
+}
+
+// Table returns a table in Markdown, the first row its head, aligned as Columns is: its
+// text is for terminals as well.
+func Table(align string, rows [][]string) string {
+	rule := slices.Repeat([]string{"---:"}, len(rows[0]))
+	table := aligned(align, slices.Insert(slices.Clone(rows), 1, rule))
+	for i, cell := range table[1] {
+		table[1][i] = strings.Repeat("-", len(cell))
+		if isRight(align, i) {
+			table[1][i] = table[1][i][1:] + ":"
+		}
+	}
+	var b strings.Builder
+	for _, row := range table {
+		b.WriteString("| " + strings.Join(row, " | ") + " |\n")
+	}
+	return b.String()
+}
+
+// isRight reports whether column i is aligned right.
+func isRight(align string, i int) bool { return align[min(i, len(align)-1)] == 'r' }
+
+// aligned returns the rows with every cell as wide as the widest of its column. A row may
+// have fewer cells than the first.
+func aligned(align string, rows [][]string) [][]string {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
 			width[i] = max(width[i], utf8.RuneCountInString(cell))
 		}
 	}
-	for _, row := range rows {
-		var line strings.Builder
+	out := make([][]string, len(rows))
+	for n, row := range rows {
 		for i, cell := range row {
 			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
-			if i == 0 {
-				line.WriteString("  " + cell + pad)
+			if isRight(align, i) {
+				cell = pad + cell
 			} else {
-				line.WriteString("  " + pad + cell)
+				cell += pad
 			}
+			out[n] = append(out[n], cell)
 		}
-		fmt.Fprintln(out, strings.TrimRight(line.String(), " "))
 	}
+	return out
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -134,14 +135,14 @@ func (r *Report) WriteJSON(w io.Writer) error { return report.Encode(w, r) }
 func (r *Report) WriteMarkdown(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	c := r.Counts
-	fmt.Fprintf(out, "# Soak\n\n%s, %s/%s, %s, GOMAXPROCS %d and others; %v in %d cycles, %d goroutines, up to %s live, seed %d.\n\n",
-		r.Go, r.OS, r.Arch, r.CPU, r.Procs, r.For, r.Cycles, r.Goroutines, humanize.IBytes(uint64(r.LiveBytes)), r.Seed)
+	fmt.Fprintf(out, "# Soak\n\n%s, %s/%s, %s, GOMAXPROCS %d and others; %v in %s, %s, up to %s live, seed %d.\n\n",
+		r.Go, r.OS, r.Arch, r.CPU, r.Procs, r.For, report.Count(r.Cycles, "cycle"), report.Count(r.Goroutines, "goroutine"), humanize.IBytes(uint64(r.LiveBytes)), r.Seed)
 	if r.Error != "" {
 		fmt.Fprintf(out, "FAILED: %s\n\n", r.Error)
 	} else {
 		fmt.Fprintf(out, "Nothing went wrong: %s checks of the structure, and every byte of every block was what it should be.\n\n", humanize.Comma(int64(r.Checks)))
 	}
-	fmt.Fprintf(out, "| | |\n| --- | ---: |\n")
+	done := [][]string{{"", ""}}
 	for _, row := range []struct {
 		what string
 		n    uint64
@@ -154,30 +155,38 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 		{"batches", c.Batches},
 		{"heaps acquired", c.Heaps},
 	} {
-		fmt.Fprintf(out, "| %s | %s |\n", row.what, humanize.Comma(int64(row.n)))
+		done = append(done, []string{row.what, humanize.Comma(int64(row.n))})
 	}
-	fmt.Fprintf(out, "| bytes of the blocks made | %s |\n", humanize.IBytes(c.Bytes))
+	done = append(done, []string{"bytes of the blocks made", humanize.IBytes(c.Bytes)})
+	fmt.Fprint(out, report.Table("lr", done))
 	fmt.Fprintf(out, "\n## Everything freed\n\n"+
-		"Nothing but time has passed, and `debug.FreeOSMemory` has been called. The begin is after the warm-up, which is not counted.\n\n"+
-		"| | resident | of it pymalloc's | objects on the Go heap | with files | Go runtime | mapped for blocks | tables |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+		"Nothing but time has passed, and `debug.FreeOSMemory` has been called. The begin is after the warm-up, which is not counted.\n\n")
+	freed := [][]string{{"", "resident", "of it pymalloc's", "objects on the Go heap", "with files", "Go runtime", "mapped for blocks", "tables"}}
 	for _, row := range []struct {
 		what string
 		s    Sample
 	}{{"begin", r.Begin}, {"end", r.End}} {
-		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", row.what, resident(row.s.Resident), resident(row.s.Pymalloc),
-			humanize.IBytes(row.s.Objects), resident(row.s.RSS), humanize.IBytes(row.s.Go), humanize.IBytes(row.s.Mapped), humanize.IBytes(row.s.Tables))
+		freed = append(freed, []string{
+			row.what, resident(row.s.Resident), resident(row.s.Pymalloc), humanize.IBytes(row.s.Objects),
+			resident(row.s.RSS), humanize.IBytes(row.s.Go), humanize.IBytes(row.s.Mapped), humanize.IBytes(row.s.Tables),
+		})
 	}
+	fmt.Fprint(out, report.Table("lr", freed))
 	if r.Begin.Resident > 0 && r.End.Resident > 0 {
 		all, pymalloc, objects := r.Growth()
 		rss := 100 * (float64(r.End.RSS) - float64(r.Begin.RSS)) / float64(r.Begin.RSS)
 		fmt.Fprintf(out, "\nResident memory: %+.1f %% with files, %+.1f %% without. Of the latter pymalloc has %+.1f, and objects on the Go heap %+.1f: together at most %.1f are accepted. The rest, %+.1f, is the Go runtime's own.\n",
 			rss, all, pymalloc, objects, r.Accepted, all-pymalloc-objects)
 	}
-	fmt.Fprintf(out, "\n## At the end of each phase\n\n| cycle | phase | live blocks | of bytes | mapped | resident |\n| ---: | --- | ---: | ---: | ---: | ---: |\n")
+	fmt.Fprintf(out, "\n## At the end of each phase\n\n")
+	phases := [][]string{{"cycle", "phase", "live blocks", "of bytes", "mapped", "resident"}}
 	for _, p := range r.Phases {
-		fmt.Fprintf(out, "| %d | %s | %s | %s | %s | %s |\n", p.Cycle, p.Name,
-			humanize.Comma(int64(p.End.Live)), humanize.IBytes(p.End.InUse), humanize.IBytes(p.End.Mapped), resident(p.End.Resident))
+		phases = append(phases, []string{
+			strconv.Itoa(p.Cycle), p.Name, humanize.Comma(int64(p.End.Live)),
+			humanize.IBytes(p.End.InUse), humanize.IBytes(p.End.Mapped), resident(p.End.Resident),
+		})
 	}
+	fmt.Fprint(out, report.Table("rlr", phases))
 	return out.Flush()
 }
 
@@ -189,7 +198,6 @@ func (r *Report) WriteCharts(dir string) ([]string, error) {
 	const name = "memory"
 	p := chart.New("Memory under the load of a server", "MiB")
 	p.X.Label.Text = "minutes"
-	p.X.Max = r.For.Minutes() * 1.25 // room for the legend
 	p.Y.Min = 0
 	for i, line := range []struct {
 		name  string

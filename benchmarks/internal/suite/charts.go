@@ -56,27 +56,42 @@ func (r *Report) WriteCharts(dir string) (names []string, err error) {
 // maxBar is where bars end: what is slower by more is not told apart.
 const maxBar = 5
 
+// title is that of a chart; one of a quick run says so.
+func (r *Report) title(text string) string {
+	if r.Quick {
+		text += "; from a quick run, not comparable"
+	}
+	return text
+}
+
 // barChart draws a group of bars for each workload, and for their geometric
-// mean: a bar for each implementation, relative to the base.
+// mean: a bar for each implementation, relative to the base. A bar that is cut has its
+// figure on top.
 func (r *Report) barChart(what string, threads int, figure func(Sample) float64) (*plot.Plot, vg.Length, error) {
 	workloads := append(r.timed(threads), "geometric mean")
 	impls := r.impls()
-	p := chart.New(fmt.Sprintf("%s relative to %s, %s (shorter is better; cut at %d)", what, r.Base(threads), count(threads, "thread"), maxBar), "")
+	p := chart.New(r.title(fmt.Sprintf("%s relative to %s, %s (shorter is better; bars are cut at %d)", what, r.Base(threads), report.Count(threads, "thread"), maxBar)), "")
 	p.NominalX(workloads...)
 	p.X.Tick.Label.Rotation = math.Pi / 6
 	p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = -1, -0.5
 	p.Y.Min, p.Y.Max = 0, maxBar
-	const bar = 4.2
+	p.Y.Tick.Marker = chart.Counts([]int{0, 1, 2, 3, 4, maxBar})
+	const bar = 5 // points
 	drawn := 0
 	for i, impl := range impls {
 		ratios := r.ratios(threads, impl, figure)
 		ratios = append(ratios, geomean(ratios))
 		values := make(plotter.Values, len(ratios))
 		some := false
+		var cut plotter.XYLabels
 		for j, x := range ratios {
 			if !math.IsNaN(x) {
 				values[j] = min(x, maxBar)
 				some = true
+			}
+			if x > maxBar {
+				cut.XYs = append(cut.XYs, plotter.XY{X: float64(j), Y: 0.999 * maxBar}) // what is at the edge might be left out
+				cut.Labels = append(cut.Labels, fmt.Sprintf("%.1f", x))
 			}
 		}
 		if !some {
@@ -90,6 +105,17 @@ func (r *Report) barChart(what string, threads int, figure func(Sample) float64)
 		bars.Color = chart.Colour(i)
 		bars.Offset = vg.Points(bar * (float64(i) - float64(len(impls)-1)/2))
 		p.Add(bars)
+		labels, err := plotter.NewLabels(cut)
+		if err != nil {
+			return nil, 0, err
+		}
+		labels.Offset = vg.Point{X: bars.Offset - vg.Points(0.7), Y: vg.Points(2)} // digits have nothing below the line
+		for j := range labels.TextStyle {
+			labels.TextStyle[j].Font.Size = vg.Points(1.4 * bar) // as high as a bar is wide, for digits
+			labels.TextStyle[j].Rotation = math.Pi / 2
+			labels.TextStyle[j].YAlign = -0.5
+		}
+		p.Add(labels)
 		p.Legend.Add(impl, bars)
 		drawn++
 	}
@@ -99,9 +125,7 @@ func (r *Report) barChart(what string, threads int, figure func(Sample) float64)
 	one := plotter.NewFunction(func(float64) float64 { return 1 })
 	one.Color = color.Gray{Y: 140}
 	p.Add(one)
-	const legend = 2 // groups of bars that have the place of the legend
-	p.X.Max += legend
-	width := vg.Points(float64(len(workloads)+legend) * (bar*float64(len(impls)) + 16))
+	width := vg.Points(float64(len(workloads)) * (bar*float64(len(impls)) + 16))
 	return p, width, nil
 }
 
@@ -122,10 +146,10 @@ func (r *Report) lines(p *plot.Plot, points func(impl string) plotter.XYs) (draw
 
 // scalingChart draws the geometric mean of throughputs relative to one thread.
 func (r *Report) scalingChart() (*plot.Plot, vg.Length, error) {
-	p := chart.New("Throughput relative to one thread (geometric mean of the workloads for any number)", "×")
+	p := chart.New(r.title("Throughput relative to one thread (geometric mean of the workloads for any number)"), "×")
 	p.X.Label.Text = "threads"
+	p.X.Tick.Marker = chart.Counts(r.threadCounts())
 	p.Y.Min = 0
-	p.Legend.Left = true
 	drawn, err := r.lines(p, func(impl string) (xys plotter.XYs) {
 		for _, threads := range r.threadCounts() {
 			var speedups []float64
@@ -148,9 +172,10 @@ func (r *Report) scalingChart() (*plot.Plot, vg.Length, error) {
 
 // decayChart draws what is resident after everything was freed.
 func (r *Report) decayChart() (*plot.Plot, vg.Length, error) {
-	p := chart.New("Resident memory after everything is freed", "MiB")
+	p := chart.New(r.title("Resident memory after everything is freed"), "MiB")
 	p.X.Label.Text = "seconds"
-	p.X.Max = 5 // room for the legend
+	p.X.Tick.Marker = chart.Counts([]int{0, 1, 2, 3, 4})
+	p.X.Max = 4
 	p.Y.Min = 0
 	drawn, err := r.lines(p, func(impl string) (xys plotter.XYs) {
 		for _, s := range r.samples(Decay, impl) {
@@ -168,11 +193,10 @@ func (r *Report) decayChart() (*plot.Plot, vg.Length, error) {
 
 // growthChart draws what a replacement costs as blocks grow many.
 func (r *Report) growthChart() (*plot.Plot, vg.Length, error) {
-	p := chart.New("To free a random block and make another", "ns")
+	p := chart.New(r.title("To free a random block and make another"), "ns")
 	p.X.Label.Text = "live blocks of 64 bytes"
-	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, chart.Counts(r.blockCounts())
 	p.Y.Min = 0
-	p.Legend.Left = true
 	drawn, err := r.lines(p, func(impl string) (xys plotter.XYs) {
 		for _, s := range r.samples(Growth, impl) {
 			xys = append(xys, plotter.XY{X: float64(s.Growth.Blocks), Y: s.Growth.SwapNs})

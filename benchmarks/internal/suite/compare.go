@@ -3,14 +3,15 @@ package suite
 import (
 	"fmt"
 	"io"
+	"strconv"
+
+	"github.com/pyarena/pyarena/benchmarks/internal/report"
 )
 
 // WriteComparison writes what has changed between two reports: of every row that
 // both have, time and memory of the new one relative to the old one's.
 func WriteComparison(w io.Writer, older, newer *Report) error {
-	if _, err := fmt.Fprintf(w, "%-22s %7s  %-14s %6s  %6s\n", "", "threads", "", "time", "memory"); err != nil {
-		return err
-	}
+	rows := [][]string{{"", "", "threads", "time", "memory"}}
 	byImpl := map[string][2][]float64{}
 	for _, row := range newer.Rows {
 		before := older.find(row.Workload, row.Threads, row.Impl)
@@ -22,16 +23,17 @@ func WriteComparison(w io.Writer, older, newer *Report) error {
 		m := row.of(Sample.Memory).Median / before.of(Sample.Memory).Median
 		all := byImpl[row.Impl]
 		byImpl[row.Impl] = [2][]float64{append(all[0], t), append(all[1], m)}
-		if _, err := fmt.Fprintf(w, "%-22s %7d  %-14s %6s  %6s\n", row.Workload, row.Threads, row.Impl, ratio(t), ratio(m)); err != nil {
-			return err
-		}
+		rows = append(rows, []string{row.Workload, row.Impl, strconv.Itoa(row.Threads), ratio(t), ratio(m)})
 	}
 	for _, impl := range newer.impls() {
 		if all, ok := byImpl[impl]; ok {
-			if _, err := fmt.Fprintf(w, "%-22s %7s  %-14s %6s  %6s\n", "geometric mean", "", impl, ratio(geomean(all[0])), ratio(geomean(all[1]))); err != nil {
-				return err
-			}
+			rows = append(rows, []string{"geometric mean", impl, "", ratio(geomean(all[0])), ratio(geomean(all[1]))})
 		}
 	}
-	return nil
+	note := ""
+	if older.Quick || newer.Quick {
+		note = report.QuickNote + "\n"
+	}
+	_, err := fmt.Fprint(w, note, report.Columns("llr", rows))
+	return err
 }

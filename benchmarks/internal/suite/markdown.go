@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/pyarena/pyarena/benchmarks/internal/report"
 )
 
 // WriteMarkdown writes the report for people.
@@ -22,13 +24,16 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	}
 	slices.Sort(versions)
 	fmt.Fprintf(out, "%s.\n", strings.Join(versions, ", "))
+	if r.Quick {
+		fmt.Fprintf(out, "\n> %s\n", report.QuickNote)
+	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(out, "\n> %s\n", note)
 	}
 	for _, threads := range r.threadCounts() {
-		r.writeRatios(out, fmt.Sprintf("Time, %s", count(threads, "thread")), threads, Sample.time,
+		r.writeRatios(out, fmt.Sprintf("Time, %s", report.Count(threads, "thread")), threads, Sample.time,
 			func(x float64) string { return time.Duration(x).Round(100 * time.Microsecond).String() })
-		r.writeRatios(out, fmt.Sprintf("Peak memory, %s", count(threads, "thread")), threads, Sample.Memory,
+		r.writeRatios(out, fmt.Sprintf("Peak memory, %s", report.Count(threads, "thread")), threads, Sample.Memory,
 			func(x float64) string { return humanize.IBytes(uint64(x)) })
 	}
 	r.writeGrowth(out)
@@ -36,17 +41,10 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	r.writeDecay(out)
 	for _, row := range r.Rows {
 		if row.Error != "" {
-			fmt.Fprintf(out, "\nFAILED: %s, %s, %s: %s\n", row.Workload, count(row.Threads, "thread"), row.Impl, row.Error)
+			fmt.Fprintf(out, "\nFAILED: %s, %s, %s: %s\n", row.Workload, report.Count(row.Threads, "thread"), row.Impl, row.Error)
 		}
 	}
 	return out.Flush()
-}
-
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func ratio(x float64) string {
@@ -62,69 +60,77 @@ func (r *Report) writeRatios(out io.Writer, title string, threads int, figure fu
 	base := r.Base(threads)
 	fmt.Fprintf(out, "\n## %s, relative to %s\n\nThe median of the rounds' ratios; in brackets the smallest and the largest.\n\n", title, base)
 	impls := r.impls()
-	fmt.Fprintf(out, "| | %s alone | %s |\n| --- | ---: |%s\n", base, strings.Join(impls, " | "), strings.Repeat(" ---: |", len(impls)))
+	rows := [][]string{append([]string{"", base + " alone"}, impls...)}
 	for _, w := range r.timed(threads) {
 		b := r.find(w, threads, base)
-		alone := "-"
+		row := []string{w, "-"}
 		if b != nil && len(b.Samples) > 0 {
-			alone = human(b.of(figure).Median)
+			row[1] = human(b.of(figure).Median)
 		}
-		fmt.Fprintf(out, "| %s | %s |", w, alone)
 		for _, impl := range impls {
 			s := r.find(w, threads, impl).against(b, figure)
 			cell := ratio(s.Median)
 			if impl != base && s.Max-s.Min > 0.005 {
 				cell += fmt.Sprintf(" (%.2f–%.2f)", s.Min, s.Max)
 			}
-			fmt.Fprintf(out, " %s |", cell)
+			row = append(row, cell)
 		}
-		fmt.Fprintln(out)
+		rows = append(rows, row)
 	}
-	fmt.Fprint(out, "| **geometric mean** | |")
+	means := []string{"**geometric mean**", ""}
 	for _, impl := range impls {
-		fmt.Fprintf(out, " **%s** |", ratio(geomean(r.ratios(threads, impl, figure))))
+		means = append(means, "**"+ratio(geomean(r.ratios(threads, impl, figure)))+"**")
 	}
-	fmt.Fprintln(out)
+	fmt.Fprint(out, report.Table("lr", append(rows, means)))
 }
 
 func (r *Report) writeGrowth(out io.Writer) {
 	fmt.Fprint(out, "\n## As the number of live 64-byte blocks grows\n\n"+
-		"To make one while they become so many; to free a random one and make another; resident bytes of a block beyond its 64.\n\n"+
-		"| | live blocks | make | replace | overhead |\n| --- | ---: | ---: | ---: | ---: |\n")
+		"To make one while they become so many; to free a random one and make another; resident bytes of a block beyond its 64.\n\n")
+	rows := [][]string{{"", "live blocks", "make", "replace", "overhead"}}
 	for _, impl := range r.impls() {
 		for _, s := range r.samples(Growth, impl) {
 			g := s.Growth
-			fmt.Fprintf(out, "| %s | %s | %.1f ns | %.1f ns | %.1f B |\n", impl, humanize.Comma(int64(g.Blocks)), g.MakeNs, g.SwapNs, g.Overhead)
+			rows = append(rows, []string{
+				impl, humanize.Comma(int64(g.Blocks)),
+				fmt.Sprintf("%.1f ns", g.MakeNs), fmt.Sprintf("%.1f ns", g.SwapNs), fmt.Sprintf("%.1f B", g.Overhead),
+			})
 		}
 	}
+	fmt.Fprint(out, report.Table("lr", rows))
 }
 
 func (r *Report) writeCollector(out io.Writer) {
-	fmt.Fprint(out, "\n## A collection beside live 64-byte values\n\n| values in | live values | cycle | CPU |\n| --- | ---: | ---: | ---: |\n")
+	fmt.Fprint(out, "\n## A collection beside live 64-byte values\n\n")
+	rows := [][]string{{"values in", "live values", "cycle", "CPU"}}
 	for _, impl := range r.impls() {
 		for _, s := range r.samples(Collector, impl) {
 			c := s.Collector
-			fmt.Fprintf(out, "| %s | %s | %v | %v |\n", impl, humanize.Comma(int64(c.Values)),
-				c.Cycle.Round(time.Microsecond), c.CPU.Round(10*time.Microsecond))
+			rows = append(rows, []string{
+				impl, humanize.Comma(int64(c.Values)),
+				c.Cycle.Round(time.Microsecond).String(), c.CPU.Round(10 * time.Microsecond).String(),
+			})
 		}
 	}
+	fmt.Fprint(out, report.Table("lr", rows))
 }
 
 // decayTimes are the moments that the table shows.
 var decayTimes = []time.Duration{0, time.Second / 2, time.Second, 2 * time.Second, 3 * time.Second, 3900 * time.Millisecond}
 
 func (r *Report) writeDecay(out io.Writer) {
-	fmt.Fprint(out, "\n## Resident memory after everything is freed, the program doing nothing\n\n| |  full |")
+	fmt.Fprint(out, "\n## Resident memory after everything is freed, the program doing nothing\n\n")
+	head := []string{"", "full"}
 	for _, at := range decayTimes {
-		fmt.Fprintf(out, " %v |", at)
+		head = append(head, at.String())
 	}
-	fmt.Fprintf(out, "\n| --- |%s\n", strings.Repeat(" ---: |", len(decayTimes)+1))
+	rows := [][]string{head}
 	for _, impl := range r.impls() {
 		for _, s := range r.samples(Decay, impl) {
 			if len(s.Decay) < 2 {
 				continue
 			}
-			fmt.Fprintf(out, "| %s | %s |", impl, humanize.IBytes(s.Decay[0].Resident))
+			row := []string{impl, humanize.IBytes(s.Decay[0].Resident)}
 			for _, at := range decayTimes {
 				m := s.Decay[1]
 				for _, next := range s.Decay[1:] {
@@ -132,9 +138,10 @@ func (r *Report) writeDecay(out io.Writer) {
 						m = next
 					}
 				}
-				fmt.Fprintf(out, " %s |", humanize.IBytes(m.Resident))
+				row = append(row, humanize.IBytes(m.Resident))
 			}
-			fmt.Fprintln(out)
+			rows = append(rows, row)
 		}
 	}
+	fmt.Fprint(out, report.Table("lr", rows))
 }

@@ -60,8 +60,9 @@ type Report struct {
 	Arch     string            `json:"arch"`
 	CPU      string            `json:"cpu"`
 	Procs    int               `json:"gomaxprocs"`
-	Versions map[string]string `json:"versions"` // of rivals
-	Notes    []string          `json:"notes"`    // what is left out, and why
+	Versions map[string]string `json:"versions"`        // of rivals
+	Notes    []string          `json:"notes"`           // what is left out, and why
+	Quick    bool              `json:"quick,omitempty"` // its figures are not comparable
 	Seconds  float64           `json:"seconds"`
 	Rows     []*Row            `json:"rows"`
 }
@@ -141,6 +142,17 @@ func (r *Report) threadCounts() (counts []int) {
 	}
 	slices.Sort(counts)
 	return counts
+}
+
+// blockCounts returns the numbers of live blocks of the growth rows, ascending.
+func (r *Report) blockCounts() (counts []int) {
+	for _, impl := range r.impls() {
+		for _, s := range r.samples(Growth, impl) {
+			counts = append(counts, s.Growth.Blocks)
+		}
+	}
+	slices.Sort(counts)
+	return slices.Compact(counts)
 }
 
 // Spread is a median, and how far the others are from it.

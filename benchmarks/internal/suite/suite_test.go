@@ -7,6 +7,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +104,84 @@ func TestComparison(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "comparison.txt", b.Bytes())
+}
+
+// A quick run says that it is one wherever its figures are shown.
+func TestQuickIsTold(t *testing.T) {
+	for _, quick := range []bool{false, true} {
+		r := example()
+		r.Quick = quick
+		dir := t.TempDir()
+		if err := r.Write(dir); err != nil {
+			t.Fatal(err)
+		}
+		var compared [2]bytes.Buffer
+		for i, pair := range [][2]*Report{{r, example()}, {example(), r}} {
+			if err := WriteComparison(&compared[i], pair[0], pair[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		shown := map[string]string{"compared as the older": compared[0].String(), "compared as the newer": compared[1].String()}
+		for _, name := range []string{"report.md", "time-1.svg", "memory-2.svg", "scaling.svg", "growth.svg", "decay.svg"} {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			shown[name] = string(b)
+		}
+		for name, text := range shown {
+			if strings.Contains(text, "not comparable") != quick {
+				t.Errorf("%s: quick is %v, and is not told so", name, quick)
+			}
+		}
+	}
+}
+
+// A bar that is cut has its figure on top, and no other has one.
+func TestCutBars(t *testing.T) {
+	r := example()
+	for i := range r.find("mleak", 1, "pymalloc").Samples {
+		r.find("mleak", 1, "pymalloc").Samples[i].Elapsed = 1470 * time.Millisecond // 7.35 times mimalloc's
+		r.find("larson", 1, "pymalloc").Samples[i].Elapsed = 50 * time.Millisecond
+	}
+	dir := t.TempDir()
+	if err := r.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	svg, err := os.ReadFile(filepath.Join(dir, "time-1.svg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(svg, []byte(">7.3</text>")) && !bytes.Contains(svg, []byte(">7.4</text>")) {
+		t.Error("the bar of 7.35 has no figure")
+	}
+	if n := len(regexp.MustCompile(`>\d+\.\d</text>`).FindAll(svg, -1)); n != 1 {
+		t.Errorf("%d bars have figures, want one", n)
+	}
+}
+
+// There is no number of threads between 1 and 2, nor of blocks between 1,000 and 10,000.
+func TestCountedAxes(t *testing.T) {
+	dir := t.TempDir()
+	if err := example().Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]string{"scaling": {"1", "2"}, "growth": {"1,000", "10,000"}} {
+		svg, err := os.ReadFile(filepath.Join(dir, name+".svg"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		below := regexp.MustCompile(`<text x="[-\d.]+" y="(-[\d.]+)"[^>]*>([\d,.]+)</text>`).FindAllSubmatch(svg, -1)
+		for _, mark := range below {
+			if bytes.Equal(mark[1], below[0][1]) { // the axis of x is drawn first
+				got = append(got, string(mark[2]))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: the marks are %q, want %q", name, got, want)
+		}
+	}
 }
 
 // What is written as JSON is read back whole.
