@@ -65,7 +65,7 @@ func (a *Allocator) open() (*shard.Table, error) {
 // Trim gives all memory back to the system that holds no live block: empty
 // arenas are unmapped, and the pages of empty pools dropped. It takes shards
 // away from busy Ps for a moment and stops the world, once or twice, for some 50 µs
-// each.
+// each, or for as long as a goroutine is copying or clearing a large slice.
 // The error is the system's refusal to take memory; it stays mapped then, and
 // is tried again.
 func (a *Allocator) Trim() error {

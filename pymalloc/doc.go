@@ -139,7 +139,8 @@
 // (shard.View), and looks for one there then. So it costs the others nothing, and a
 // hardened malloc and free are one call more each (Shard.TakeHard, Shard.FreeHard). A
 // free seals the block, and a malloc takes it if the seal is whole. What is not at hand is
-// drawn from a word of the first pool's bitmap (pool.Header.Draw). With [Options.Canaries] a
+// drawn from a word of the first pool's bitmap (pool.Header.Draw). A drain marks what was at
+// hand and was written to, so that the pool finds it (pool.Header.Break). With [Options.Canaries] a
 // free looks at the word behind the block before. [Options.WipeOnFree] goes the same way.
 // The last units of a hardened arena are inaccessible.
 //
@@ -154,7 +155,9 @@
 // nothing is free. Trim does so at once, for busy shards too.
 //
 // To unmap arenas it stops the world for some 50 µs, which is the grace period: a
-// pinned goroutine cannot be stopped, so when the world stands still none is pinned.
+// pinned goroutine cannot be stopped, so when the world stands still none is pinned. The
+// stop takes longer where a goroutine is copying or clearing a large slice: Go's runtime
+// cannot interrupt that, and waits.
 // For the shards it needs another, but on Linux on amd64, where a barrier and the end
 // of the section under way will do. What the system refuses to take is kept for use and
 // tried again.
@@ -170,8 +173,8 @@
 //
 // # What a call costs
 //
-// In three runs of `go test -C benchmarks -bench 'Pair|Batch|Replace'` (2 cores of an AMD
-// EPYC VM, Go 1.26.8; the least of each, in nanoseconds):
+// In three runs of `go test -C benchmarks -bench 'Pair|Batch|Replace'` (2 cores of an older
+// AMD EPYC VM, before Zen 5, Go 1.26.8; the least of each, in nanoseconds):
 //
 //	                            Heap  Allocator  modernc  behind a mutex
 //	malloc and free, 64 bytes    5.4        9.7      5.4              31
@@ -208,7 +211,9 @@
 //	two goroutines' pairs beside one's     1.9         1.8   1.9
 //	replacing, 10^7 live beside 10^4      (32)          12   12
 //
-// In another run batch took 2.6, beside a faster mimalloc.
+// In another run batch took 2.6, beside a faster mimalloc. On an AMD EPYC VM with Zen 5 the
+// geometric means in time are 1.65 and 1.25 by one thread, 1.35 and 1.26 by two: a newer
+// processor shows every instruction.
 // The last line has mimalloc's figure for its aim, and the one before it is of the
 // microbenchmark ParallelPair. The Go heap's time holds less in workloads that allocate next
 // to nothing, or large blocks. Its memory is more but in cache-scratch and cache-thrash, where
@@ -244,7 +249,7 @@
 //     must still be freed, through the slice as it was.
 //   - A double free is noticed until the block is handed out again; after that it
 //     frees somebody else's block.
-//   - An Allocator must not be copied. A Heap is for one goroutine at a time.
+//   - An Allocator or a Heap must not be copied. A Heap is for one goroutine at a time.
 //   - A stale pointer into memory that was given back is a fault at best. On
 //     systems where the Go heap may grow into those addresses they are kept; see
 //     [KeepAddresses].
