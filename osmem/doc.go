@@ -28,10 +28,11 @@
 // # Where memory comes from
 //
 // From mmap through golang.org/x/sys/unix, and from VirtualAlloc through
-// golang.org/x/sys/windows. Where there is neither (js, wasip1, plan9), and with
-// the build tag pymalloc_goheap, the Go heap stands in: its regions take memory
-// and are accessible in every state, and the race detector and checkptr see
-// them.
+// golang.org/x/sys/windows. Where there is neither (js, wasip1, plan9), in programs
+// that are built with -race, and with the build tag pymalloc_goheap, the Go heap
+// stands in: its regions take memory and are accessible in every state, and the race
+// detector and checkptr see them. With the build tag pymalloc_mmap a program that is
+// built with -race has mappings all the same.
 //
 // # Rules
 //

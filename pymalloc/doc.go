@@ -272,9 +272,12 @@
 //
 //	pymalloc_nolinkname  without runtime.procPin: shards are taken by an atomic
 //	                     flag, and grace periods count sections. Slower.
-//	pymalloc_goheap      arenas from the Go heap, for -race and checkptr; so it is
+//	pymalloc_goheap      arenas from the Go heap, where checkptr sees them; so it is
 //	                     also where there is neither mmap nor VirtualAlloc (js,
-//	                     wasip1, plan9).
+//	                     wasip1, plan9), and in programs built with -race, whose
+//	                     detector sees races on values in blocks then.
+//	pymalloc_mmap        arenas from the system with -race too: the detector sees
+//	                     nothing of blocks then.
 //	invariants           panics where a unit of an arena is given back twice and, in
 //	                     unsafeobj, where the objects of a Space are not consistent
 //	                     after a full collection; for tests.
