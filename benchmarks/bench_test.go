@@ -521,6 +521,21 @@ func BenchmarkStopTheWorld(b *testing.B) {
 				}
 			})
 		})
+		b.Run("impl="+name+"/load=passed", func(b *testing.B) { // frees of blocks of others
+			s := newShared(b, name, 64)
+			defer s.close()
+			var slots [1024]atomic.Pointer[byte]
+			stopTheWorld(b, func(stop *atomic.Bool) {
+				m := s.each()
+				defer release(m)
+				for x := xorshift(1); !stop.Load(); {
+					p, _ := m.UnsafeMalloc(64)
+					if q := slots[x.below(len(slots))].Swap((*byte)(p)); q != nil {
+						_ = m.UnsafeFree(unsafe.Pointer(q))
+					}
+				}
+			})
+		})
 	}
 }
 
