@@ -34,6 +34,13 @@ type Stats struct {
 	// MetadataBytes is the memory of tables that stay: arena map, pool numbers,
 	// shards, slots. All but the slots is the process's, shared by all allocators.
 	MetadataBytes uint64
+	// ReservedBytes is the address space, in bytes, that these tables take: their
+	// memory, and what they grow into. It is what limits on address space count
+	// (RLIMIT_AS, ulimit -v), beside MappedBytes and KeptAddressBytes. A process
+	// with one block has some 5 MiB; it grows by 1 MiB for each 4 GiB of arenas,
+	// each 128 GiB of arenas, each 64 GiB of addresses that memory comes from, and
+	// each allocator.
+	ReservedBytes uint64
 	// KeptAddressBytes is the address space of former arenas of the process that
 	// is kept inaccessible; it takes no memory.
 	KeptAddressBytes uint64
@@ -106,13 +113,18 @@ func (p Parts) Sum() uint64 {
 // lock that new pools are taken under for an arena at a time.
 func (a *Allocator) Stats() Stats {
 	var s Stats
-	s.MetadataBytes = addrmap.MetadataBytes() + arena.TableBytes() + shard.TableBytes()
+	always := addrmap.MetadataBytes() + shard.TableBytes()
+	numbers, numbersReserved := arena.TableBytes()
+	s.MetadataBytes = always + numbers
+	s.ReservedBytes = always + numbersReserved
 	s.KeptAddressBytes = arena.KeptBytes()
 	t := a.table.Load()
 	if t == nil {
 		return s
 	}
-	s.MetadataBytes += t.SlotBytes()
+	slots, slotsReserved := t.SlotBytes()
+	s.MetadataBytes += slots
+	s.ReservedBytes += slotsReserved
 	g := &t.Arenas.Geometry
 	unit := uint64(g.UnitBytes)
 	var classes [sizeclass.Count]ClassStats
@@ -239,6 +251,7 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	part("# bytes in free mappings", s.Parts.Retained)
 	part("Total", s.MappedBytes)
 	part("# bytes of tables", s.MetadataBytes)
+	part("# bytes of addresses that tables take", s.ReservedBytes)
 	return out.n, out.err
 }
 

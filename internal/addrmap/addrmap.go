@@ -13,6 +13,7 @@
 package addrmap
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -214,12 +215,13 @@ func publish(index uint64, l *leaf) {
 // table returns zeroed memory that is never given back.
 func table(size uintptr) (unsafe.Pointer, error) {
 	p, err := osmem.MapAligned(int(size), osmem.PageSize())
-	if err == nil {
-		metaBytes.Add(uint64(size))
+	if err != nil {
+		return nil, fmt.Errorf("arena map: %w", err)
 	}
-	return p, err
+	metaBytes.Add(uint64(size))
+	return p, nil
 }
 
-// MetadataBytes returns the size of the map's tables. The pages of them that
-// were never written take no memory.
+// MetadataBytes returns the size of the map's tables, memory and address space alike.
+// The pages of them that were never written take no memory.
 func MetadataBytes() uint64 { return metaBytes.Load() }

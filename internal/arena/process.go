@@ -2,12 +2,13 @@ package arena
 
 import (
 	"cmp"
-	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/addr"
 	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/internal/tagstack"
 	"github.com/pyarena/pyarena/internal/vmarray"
@@ -20,14 +21,12 @@ import (
 // groupLog: numbers are given to arenas in groups of 64, one base each.
 const groupLog = 6
 
-var errTooMany = errors.New("arena: the table of pools is full")
-
 // numberTable gives each arena a range of pool numbers, aligned to its units,
 // and remembers where the arena is. A number is a node of the stacks.
 type numberTable struct {
 	mu    sync.Mutex
 	links tagstack.Links
-	bases vmarray.Array[unsafe.Pointer]
+	bases vmarray.Array[uintptr]
 	next  uint32              // first group never used
 	free  map[uint32][]uint32 // by groups of a range: first groups of free ranges
 }
@@ -44,20 +43,13 @@ func (t *numberTable) take(units int) (uint32, error) {
 		t.free[groups] = list[:len(list)-1]
 		return first << groupLog, nil
 	}
-	const maxLinks = 1 << 26
-	if err := errors.Join(t.links.Init(maxLinks), t.bases.Init(maxLinks>>groupLog)); err != nil {
-		return 0, err
-	}
 	first := (t.next + groups - 1) &^ (groups - 1)
 	end := int(first + groups)
-	if end > t.bases.Cap() || end<<groupLog > t.links.Cap() {
-		return 0, errTooMany
-	}
 	if err := t.links.Grow(end << groupLog); err != nil {
-		return 0, err
+		return 0, fmt.Errorf("table of pools: %w", err)
 	}
 	if err := t.bases.Grow(end); err != nil {
-		return 0, err
+		return 0, fmt.Errorf("table of arenas: %w", err)
 	}
 	t.next = uint32(end)
 	return first << groupLog, nil
@@ -66,9 +58,7 @@ func (t *numberTable) take(units int) (uint32, error) {
 // enter notes the arena that a range belongs to.
 func (t *numberTable) enter(first uint32, units int, base unsafe.Pointer) {
 	for i := range uint32(units) >> groupLog {
-		// Not as a pointer: what stood there before may point to memory that
-		// was given back, which a write barrier must not see.
-		*(*uintptr)(unsafe.Pointer(t.bases.At(first>>groupLog + i))) = uintptr(base)
+		*t.bases.At(first>>groupLog + i) = uintptr(base)
 	}
 }
 
@@ -86,12 +76,14 @@ func Links() *tagstack.Links { return &numbers.links }
 // holds the pool, or knows otherwise that its arena is mapped.
 func (g *Geometry) ByNumber(n uint32) *pool.Header {
 	base := *numbers.bases.At(n >> groupLog)
-	return g.headerOf(base, int(n)&(g.Units-1))
+	return g.headerOf(addr.Pointer(base), int(n)&(g.Units-1))
 }
 
-// TableBytes returns the memory of the tables.
-func TableBytes() uint64 {
-	return uint64(numbers.links.CommittedBytes() + numbers.bases.CommittedBytes())
+// TableBytes returns the memory of the tables, and the address space that they take.
+func TableBytes() (memory, reserved uint64) {
+	t := &numbers
+	return uint64(t.links.CommittedBytes() + t.bases.CommittedBytes()),
+		uint64(t.links.ReservedBytes() + t.bases.ReservedBytes())
 }
 
 // addressList keeps the address ranges of decommitted arenas where the Go heap

@@ -94,7 +94,7 @@ type Table struct {
 
 	view   *View // the allocator's own
 	closed atomic.Bool
-	slots  vmarray.Array[Slot]
+	slots  vmarray.Segment[Slot]
 
 	usable [sizeclass.Count]stack // shared usedpools, by class
 	free   stack                  // shared freepools, of one unit
@@ -117,8 +117,6 @@ type stack struct {
 }
 
 const (
-	// maxSlots is the largest number of Ps that an allocator serves.
-	maxSlots = 1 << 16
 	// maxShards is the largest number of shards in the process: of heaps, and
 	// of Ps times allocators.
 	maxShards = 1 << 17
@@ -159,10 +157,7 @@ func giveID(id uint32) {
 func Open(conf Config, v *View) (*Table, error) {
 	t := &Table{conf: conf, view: v, heaps: map[*Heap]struct{}{}}
 	t.Budget.Limit = conf.LimitBytes
-	if err := t.slots.Init(maxSlots); err != nil {
-		return nil, err
-	}
-	if err := t.slots.Grow(slotsAtOpen()); err != nil {
+	if err := t.growSlots(min(slotsAtOpen(), t.slots.Cap())); err != nil {
 		_ = t.releaseSlots() // nothing is in them; the first error counts
 		return nil, err
 	}
@@ -219,7 +214,7 @@ func spareShard() (*Shard, error) {
 	if n%chunkShards == 0 {
 		p, err := osmem.MapAligned(int(chunkShards*unsafe.Sizeof(Shard{})), osmem.PageSize())
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("table of shards: %w", err)
 		}
 		shards.chunks[n/chunkShards] = uintptr(p)
 	}
@@ -253,8 +248,18 @@ func TableBytes() uint64 {
 	return uint64(chunks) * chunkShards * uint64(unsafe.Sizeof(Shard{}))
 }
 
-// SlotBytes returns the memory of the table's slots.
-func (t *Table) SlotBytes() uint64 { return uint64(t.slots.CommittedBytes()) }
+// growSlots makes the slots below n usable, one for each P: 16,384 at most.
+func (t *Table) growSlots(n int) error {
+	if err := t.slots.Grow(n); err != nil {
+		return fmt.Errorf("slots of Ps: %w", err)
+	}
+	return nil
+}
+
+// SlotBytes returns the memory of the table's slots, and the address space that they take.
+func (t *Table) SlotBytes() (memory, reserved uint64) {
+	return uint64(t.slots.CommittedBytes()), uint64(t.slots.ReservedBytes())
+}
 
 // --- entering and leaving a shard, on the slow paths ---
 
@@ -319,10 +324,8 @@ func (t *Table) install(hp *Heap, token int) error {
 	}
 	count := t.slotCount()
 	i := slotIndex(token, int(count.Load()))
-	if i >= t.slots.Len() {
-		if err := t.slots.Grow(i + 1); err != nil {
-			return err
-		}
+	if err := t.growSlots(i + 1); err != nil {
+		return err
 	}
 	if n := uint32(slotsInUse(t.slots.Len())); n > count.Load() {
 		count.Store(n)

@@ -13,17 +13,9 @@ import (
 func newLinks(t *testing.T, nodes int) *Links {
 	t.Helper()
 	l := new(Links)
-	if err := l.Init(nodes + 1); err != nil {
-		t.Fatal(err)
-	}
 	if err := l.Grow(nodes + 1); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := l.Release(); err != nil {
-			t.Error(err)
-		}
-	})
 	return l
 }
 
