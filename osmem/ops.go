@@ -94,16 +94,16 @@ func SetFault(f func(op Op, size int) error) (restore func()) {
 }
 
 // perform does an operation with checked arguments: it asks the fault hook, then
-// the system, and counts or wraps.
-func perform(op Op, addr uintptr, size int, do func() error) error {
+// the system, and counts. It returns the cause of a refusal.
+func perform(op Op, size int, do func() error) error {
 	if f := fault.Load(); f != nil {
 		if err := (*f)(op, size); err != nil {
-			return &Error{op, addr, size, err}
+			return err
 		}
 	}
-	if err := do(); err != nil {
-		return &Error{op, addr, size, err}
+	err := do()
+	if err == nil {
+		calls[op].Add(1)
 	}
-	calls[op].Add(1)
-	return nil
+	return err
 }

@@ -51,15 +51,15 @@ func KeepsAddresses() bool { return sysKeepsAddresses() }
 
 // Reserve takes size bytes of address space from released to reserved, at a
 // multiple of the page size. They are inaccessible and take no memory; with the
-// Go heap as backing they are plain zeroed memory. The caller releases them. Any
-// goroutine may call it.
+// Go heap as backing they are plain zeroed memory. The caller releases them. The
+// address is nil beside an error. Any goroutine may call it.
 func Reserve(size int) (unsafe.Pointer, error) {
 	return obtain(OpReserve, size, pageSize, sysReserve)
 }
 
 // MapAligned takes size bytes from released to committed, at a multiple of align
 // bytes, a power of two, and of the page size. They are zero. The caller
-// releases them. Any goroutine may call it.
+// releases them. The address is nil beside an error. Any goroutine may call it.
 func MapAligned(size, align int) (unsafe.Pointer, error) {
 	return obtain(OpMap, size, align, func(size int) (unsafe.Pointer, error) {
 		return sysMapAligned(size, max(align, pageSize), true)
@@ -67,8 +67,8 @@ func MapAligned(size, align int) (unsafe.Pointer, error) {
 }
 
 // MapAlignedReserved takes size bytes from released to reserved, at a multiple of
-// align bytes, a power of two, and of the page size. The caller releases them.
-// Any goroutine may call it.
+// align bytes, a power of two, and of the page size. The caller releases them. The
+// address is nil beside an error. Any goroutine may call it.
 func MapAlignedReserved(size, align int) (unsafe.Pointer, error) {
 	return obtain(OpReserve, size, align, func(size int) (unsafe.Pointer, error) {
 		return sysMapAligned(size, max(align, pageSize), false)
@@ -88,6 +88,14 @@ func Decommit(p unsafe.Pointer, size int) error {
 	return change(OpDecommit, p, size, func(size int) error { return sysDecommit(p, size) })
 }
 
+// TryDecommit is Decommit for callers that try again and again what was refused: the
+// error is the cause that an [*Error] would wrap, and a refusal by the system allocates
+// nothing. Any goroutine may call it.
+func TryDecommit(p unsafe.Pointer, size int) error {
+	_, err := try(OpDecommit, p, size, func(size int) error { return sysDecommit(p, size) })
+	return err
+}
+
 // Release takes size bytes at p, a multiple of the page size, from reserved or
 // committed to released. A part of a region may be released, except on Windows:
 // there it must be all of it, and a part is refused.
@@ -96,6 +104,14 @@ func Decommit(p unsafe.Pointer, size int) error {
 // Linux); the region stays as it was then. Any goroutine may call it.
 func Release(p unsafe.Pointer, size int) error {
 	return change(OpRelease, p, size, func(size int) error { return sysRelease(p, size) })
+}
+
+// TryRelease is Release for callers that try again and again what was refused: the
+// error is the cause that an [*Error] would wrap, and a refusal by the system allocates
+// nothing. Any goroutine may call it.
+func TryRelease(p unsafe.Pointer, size int) error {
+	_, err := try(OpRelease, p, size, func(size int) error { return sysRelease(p, size) })
+	return err
 }
 
 // Protect sets what is allowed with size committed bytes at p, a multiple of the
@@ -150,7 +166,8 @@ func Grow(p unsafe.Pointer, oldSize, newSize int) error {
 // bytes, moves them if it must, and returns where they are; the old place is
 // released then. What is added is zero. The new place is a multiple of the page
 // size, of no more. Only Linux can; elsewhere it is refused with
-// [errors.ErrUnsupported]. Any goroutine may call it.
+// [errors.ErrUnsupported]. Beside an error the address is nil, and the region is
+// where and as it was. Any goroutine may call it.
 func Remap(p unsafe.Pointer, oldSize, newSize int) (unsafe.Pointer, error) {
 	return remap(p, oldSize, newSize, true)
 }
@@ -164,23 +181,35 @@ func obtain(op Op, size, align int, do func(size int) (unsafe.Pointer, error)) (
 	if err != nil {
 		return nil, &Error{op, 0, size, err}
 	}
-	err = perform(op, 0, size, func() error {
+	err = perform(op, size, func() error {
 		p, err = do(size)
 		return err
 	})
-	return p, err
+	if err != nil { // a system may return an address of its own beside it
+		return nil, &Error{op, 0, size, err}
+	}
+	return p, nil
 }
 
 // change takes a region from any other state.
 func change(op Op, p unsafe.Pointer, size int, do func(size int) error) error {
-	size, err := wholePages(size)
-	if err == nil {
-		err = checkRegion(p, size)
-	}
+	size, err := try(op, p, size, do)
 	if err != nil {
 		return &Error{op, uintptr(p), size, err}
 	}
-	return perform(op, uintptr(p), size, func() error { return do(size) })
+	return nil
+}
+
+// try is change that returns the size in whole pages and the cause of a refusal alone.
+func try(op Op, p unsafe.Pointer, size int, do func(size int) error) (whole int, err error) {
+	size, err = wholePages(size)
+	if err == nil {
+		err = checkRegion(p, size)
+	}
+	if err == nil {
+		err = perform(op, size, func() error { return do(size) })
+	}
+	return size, err
 }
 
 func remap(p unsafe.Pointer, oldSize, newSize int, move bool) (q unsafe.Pointer, err error) {
@@ -195,9 +224,12 @@ func remap(p unsafe.Pointer, oldSize, newSize int, move bool) (q unsafe.Pointer,
 	if err != nil {
 		return nil, &Error{OpRemap, uintptr(p), newSize, err}
 	}
-	err = perform(OpRemap, uintptr(p), newSize, func() error {
+	err = perform(OpRemap, newSize, func() error {
 		q, err = sysRemap(p, oldSize, newSize, move)
 		return err
 	})
-	return q, err
+	if err != nil {
+		return nil, &Error{OpRemap, uintptr(p), newSize, err}
+	}
+	return q, nil
 }

@@ -416,19 +416,28 @@ func TestTooLarge(t *testing.T) {
 		t.Skip("what a 32-bit int can say, a system may well give")
 	}
 	size := math.MaxInt - math.MaxInt%page - 2*page
-	for _, size := range []int{math.MaxInt/2 + 1, size} {
-		_, err := osmem.Reserve(size)
-		checkError(t, err, osmem.OpReserve, nil, size)
-		_, err = osmem.MapAligned(size, page)
-		checkError(t, err, osmem.OpMap, nil, size)
+	refused := func(op osmem.Op, at unsafe.Pointer, size int) func(unsafe.Pointer, error) {
+		return func(p unsafe.Pointer, err error) {
+			t.Helper()
+			checkError(t, err, op, at, size)
+			if p != nil {
+				t.Errorf("%v of %d bytes: %p beside the error, want nil", op, size, p)
+			}
+		}
 	}
-	_, err := osmem.MapAligned(page, math.MaxInt/2+1)
-	checkError(t, err, osmem.OpMap, nil, page)
+	for _, size := range []int{1 << (bits.UintSize - 4), math.MaxInt/2 + 1, size} {
+		refused(osmem.OpReserve, nil, size)(osmem.Reserve(size))
+		for _, align := range []int{1, page, 1 << 30} {
+			refused(osmem.OpMap, nil, size)(osmem.MapAligned(size, align))
+			refused(osmem.OpReserve, nil, size)(osmem.MapAlignedReserved(size, align))
+		}
+	}
+	refused(osmem.OpMap, nil, page)(osmem.MapAligned(page, math.MaxInt/2+1))
+	refused(osmem.OpReserve, nil, page)(osmem.MapAlignedReserved(page, math.MaxInt/2+1))
 
 	p := got(t)(osmem.MapAligned(page, page))
 	fill(p, page, 4)
-	_, err = osmem.Remap(p, page, size)
-	checkError(t, err, osmem.OpRemap, p, size)
+	refused(osmem.OpRemap, p, size)(osmem.Remap(p, page, size))
 	checkError(t, osmem.Grow(p, page, size), osmem.OpRemap, p, size)
 	wantAll(t, p, page, 4, "after the refusals")
 	must(t, osmem.Release(p, page))
@@ -521,6 +530,35 @@ func TestFault(t *testing.T) {
 	}
 	if now := mappings(t); now > mapped+2 { // the runtime may map something itself
 		t.Errorf("%d mappings before, %d after", mapped, now)
+	}
+}
+
+// The calls that try do what the others do, count alike, and return the cause of a
+// refusal as it is, without an allocation.
+func TestTry(t *testing.T) {
+	p := got(t)(osmem.MapAligned(page, page))
+	fill(p, page, 4)
+	cause := errors.New("no")
+	restore := osmem.SetFault(func(osmem.Op, int) error { return cause })
+	for name, try := range map[string]func(unsafe.Pointer, int) error{"release": osmem.TryRelease, "decommit": osmem.TryDecommit} {
+		var err error
+		if n := testing.AllocsPerRun(100, func() { err = try(p, page) }); n != 0 || err != cause {
+			t.Errorf("%s: %v with %v allocations, want the cause with none", name, err, n)
+		}
+		if err := try(nil, page); !errors.Is(err, osmem.ErrInvalid) {
+			t.Errorf("%s of nil: %v, want ErrInvalid", name, err)
+		}
+	}
+	restore()
+	wantAll(t, p, page, 4, "after refusals")
+	before := osmem.Calls()
+	must(t, osmem.TryDecommit(p, page))
+	must(t, osmem.Commit(p, page))
+	wantAll(t, p, page, 0, "after TryDecommit")
+	must(t, osmem.TryRelease(p, page))
+	want := osmem.Counts{Decommit: 1, Commit: 1, Release: 1}
+	if c := osmem.Calls().Sub(before); c != want {
+		t.Errorf("%+v, want %+v", c, want)
 	}
 }
 
