@@ -187,6 +187,53 @@ func TestUnmapRefused(t *testing.T) {
 	requireEmpty(t, a)
 }
 
+// Where the system takes nothing back for long, the tries are as many as the frees and a
+// few, also when requests fail at the limit; and the janitor gives all back afterwards.
+func TestManyRefusals(t *testing.T) {
+	const blocks, size = 1000, 256 << 10
+	a := newAllocator(t, Options{ArenaBytes: size, LimitBytes: blocks * size, RetainBytes: -1, RetainDelay: time.Millisecond})
+	var ps []unsafe.Pointer
+	for range blocks {
+		ps = append(ps, mustMalloc(t, a, size))
+	}
+	var asked atomic.Int64
+	restore := osmem.SetFault(func(op osmem.Op, _ int) error {
+		if op == osmem.OpRelease || op == osmem.OpDecommit {
+			asked.Add(1)
+			return osmem.ErrNoMemory
+		}
+		return nil
+	})
+	defer restore()
+	begin := time.Now()
+	for _, p := range ps {
+		mustFree(t, a, p)
+	}
+	failed := 0
+	for range blocks {
+		if p, err := a.UnsafeMalloc(3 * size); err == nil {
+			mustFree(t, a, p)
+		} else if failed++; !errors.Is(err, ErrLimit) {
+			t.Fatal(err)
+		}
+	}
+	// The janitor comes once a second; a request that fails tries when something was freed.
+	passes := int64(time.Since(begin)/time.Second) + 3
+	if n := asked.Load(); failed == 0 || n > blocks+passes*100 {
+		t.Errorf("%d tries for %d frees and %d requests that failed", n, blocks, failed)
+	}
+	if n := a.Stats().UnmapRefusals; n < blocks {
+		t.Errorf("%d refusals are counted, there were %d or more", n, blocks)
+	}
+	restore()
+	for deadline := time.Now().Add(time.Minute); a.Stats().MappedBytes != 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after the limit %d bytes stay mapped", a.Stats().MappedBytes)
+		}
+	}
+	requireEmpty(t, a)
+}
+
 // A refusal at Close leaves no block behind, and is made good later.
 func TestCloseRefused(t *testing.T) {
 	var a Allocator

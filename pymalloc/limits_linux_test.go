@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -135,4 +139,60 @@ func TestRefusedTables(t *testing.T) {
 	}
 	mustFree(t, a, mustMalloc(t, a, 64))
 	requireEmpty(t, a)
+}
+
+// At the system's limit of mappings a free costs what it costs elsewhere, and what was
+// refused is given back by Trim as soon as it is no hole any more.
+func TestMappingLimit(t *testing.T) {
+	if testing.Short() || underRace || unsafe.Sizeof(uintptr(0)) == 4 {
+		t.Skip("takes 134 GiB of address space and all mappings of a process")
+	}
+	b, err := os.ReadFile("/proc/sys/vm/max_map_count")
+	limit, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || limit == 0 || limit > 1<<17 {
+		t.Skipf("the limit of mappings is %d (%v)", limit, err)
+	}
+	if !inChild(t) {
+		return
+	}
+	// The runtime gets no mappings at the limit either: it has what it needs before.
+	ballast := make([]byte, 64<<20)
+	runtime.KeepAlive(ballast)
+	ballast = nil
+	runtime.GC()
+	a, err := NewAllocator(Options{RetainBytes: -1, RetainDelay: time.Hour, KeepAddresses: KeepNever})
+	if err != nil {
+		t.Fatal(err)
+	}
+	frees := uint64(limit + 1000)
+	ps := make([]unsafe.Pointer, 2*frees)
+	for i := range ps {
+		if ps[i], err = a.UnsafeMalloc(1 << 20); err != nil {
+			t.Skip(err)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	begin := time.Now()
+	for i := 0; i < len(ps); i += 2 {
+		if err := a.UnsafeFree(ps[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	took := time.Since(begin)
+	runtime.ReadMemStats(&after)
+	refusals, allocations := a.Stats().UnmapRefusals, after.Mallocs-before.Mallocs
+	for i := 1; i < len(ps); i += 2 {
+		if err := a.UnsafeFree(ps[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = a.Trim()
+	t.Logf("%d frees in %v, %d refusals, %d allocations", frees, took, refusals, allocations)
+	if refusals == 0 || refusals > frees || allocations > frees/100 {
+		t.Errorf("%d frees had %d refusals, and made %d allocations", frees, refusals, allocations)
+	}
+	if s := a.Stats(); err != nil || s.MappedBytes != 0 {
+		t.Errorf("Trim = %v, %d bytes are mapped", err, s.MappedBytes)
+	}
 }

@@ -47,7 +47,7 @@
 //	                  Unmap, after a grace period
 //
 // An arena whose unmapping the system refuses stays retired, its pages dropped,
-// and is tried again.
+// and is used again or tried again (Retry).
 //
 // # Who may call
 //
@@ -58,6 +58,7 @@
 package arena
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -102,6 +103,7 @@ var _ [headerBytes + 24]byte = [unsafe.Sizeof(Header{})]byte{}
 type Retired struct {
 	base  unsafe.Pointer
 	first uint32
+	zero  bool // it has no page that was written to
 }
 
 // Set is the arenas of one allocator.
@@ -354,7 +356,8 @@ func (s *Set) mapArena() (*Header, error) {
 		err = addrmap.Set(uintptr(r.base), uintptr(s.Bytes), s.Entry)
 	}
 	if err != nil {
-		s.refused = append(s.refused, r) // mapped, and untouched
+		r.zero = true // mapped, and untouched
+		s.refused = append(s.refused, r)
 		return nil, err
 	}
 	if s.NoDump {
@@ -409,13 +412,12 @@ func (s *Set) obtain() (r Retired, err error) {
 }
 
 // Retire takes free arenas out of the lists and the map, and returns them for
-// Unmap: those that have been free for age ticks, those beyond retain bytes, and
-// those whose unmapping was refused before. One caller at a time.
+// Unmap: those that have been free for age ticks, and those beyond retain bytes. One
+// caller at a time.
 func (s *Set) Retire(age uint32, retain uint64) []Retired {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := s.refused
-	s.refused = nil
+	var out []Retired
 	var kept uint64
 	for a := s.byFree.lists[s.Usable()].head; a != nil; {
 		next := s.byFree.next(a)
@@ -438,44 +440,82 @@ func (s *Set) leave(a *Header) Retired {
 	s.all[len(s.all)-1] = nil
 	s.all = s.all[:len(s.all)-1]
 	addrmap.Clear(uintptr(unsafe.Pointer(a)), uintptr(s.Bytes))
-	return Retired{unsafe.Pointer(a), a.first}
+	return Retired{base: unsafe.Pointer(a), first: a.first}
 }
 
-// Unmap gives retired arenas back to the system, after a grace period. What the
-// system refuses to take is kept, its pages dropped, to be used again or retired
-// again; the first refusal is returned. keep decommits the arenas and keeps their
-// addresses for later arenas of this process. One caller at a time.
+// Unmap gives retired arenas back to the system, after a grace period: from the lowest
+// address up, so that the system need not cut what adjoins. What the system refuses to
+// take is kept, its pages dropped, to be used again or tried again; the first refusal is
+// returned. keep decommits the arenas and keeps their addresses for later arenas of this
+// process. One caller at a time.
 func (s *Set) Unmap(arenas []Retired, keep bool) (first error) {
+	slices.SortFunc(arenas, func(a, b Retired) int { return cmp.Compare(uintptr(a.base), uintptr(b.base)) })
 	for _, r := range arenas {
-		err := addresses.give(r.base, s.Log2Bytes, keep)
-		if err == nil {
-			numbers.give(r.first, s.Units)
-			s.limit.Give(uint64(s.Bytes))
-			s.Counts.Unmapped.Add(1)
-			s.mu.Lock()
-			s.retired--
-			s.mu.Unlock()
-			continue
+		if err := s.unmap(r, keep); err != nil && first == nil {
+			first = Refused(r.base, s.Bytes, keep, err)
 		}
-		if first == nil {
-			first = err
-		}
+	}
+	return first
+}
+
+// unmap gives one back, or returns the bare cause of the system's refusal.
+func (s *Set) unmap(r Retired, keep bool) error {
+	err := addresses.give(r.base, s.Log2Bytes, keep)
+	if err != nil {
 		s.Counts.Refusals.Add(1)
 		// Where even that is refused the pages are cleared by hand: an arena
 		// that is used again must be zero.
-		if osmem.Advise(r.base, s.Bytes, osmem.DontNeed) != nil {
+		if !r.zero && osmem.Advise(r.base, s.Bytes, osmem.DontNeed) != nil {
 			clear(unsafe.Slice((*byte)(r.base), s.end()*s.UnitBytes))
 		}
+		r.zero = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retired--
+	if err != nil && !s.closed {
+		s.refused = append(s.refused, r)
+		return err
+	}
+	numbers.give(r.first, s.Units)
+	s.limit.Give(uint64(s.Bytes))
+	if err != nil {
+		Orphan(r.base, s.Bytes, keep)
+	} else {
+		s.Counts.Unmapped.Add(1)
+	}
+	return err
+}
+
+// Retry tries again to unmap the arenas that were refused before: all of them, from the
+// highest address down, or the oldest until [Patience] in a row are refused again. The
+// first refusal is returned. One caller at a time.
+func (s *Set) Retry(keep, all bool) (first error) {
+	s.mu.Lock()
+	if all {
+		slices.SortFunc(s.refused, func(a, b Retired) int { return cmp.Compare(uintptr(b.base), uintptr(a.base)) })
+	}
+	left := len(s.refused)
+	s.mu.Unlock()
+	for row := 0; left > 0 && (all || row < Patience); left-- {
 		s.mu.Lock()
-		s.retired--
-		if s.closed {
-			numbers.give(r.first, s.Units)
-			s.limit.Give(uint64(s.Bytes))
-			Orphan(r.base, s.Bytes, keep)
-		} else {
-			s.refused = append(s.refused, r)
+		if len(s.refused) == 0 { // they were used meanwhile
+			s.mu.Unlock()
+			break
 		}
+		r := s.refused[0]
+		s.refused = s.refused[1:]
+		s.retired++
 		s.mu.Unlock()
+		err := s.unmap(r, keep)
+		switch {
+		case err == nil:
+			row = 0
+			continue
+		case first == nil:
+			first = Refused(r.base, s.Bytes, keep, err)
+		}
+		row++
 	}
 	return first
 }
@@ -487,11 +527,13 @@ func (s *Set) Tick() {
 	s.mu.Unlock()
 }
 
-// HasFree reports whether arenas wait to be given back.
-func (s *Set) HasFree() bool {
+// HasFree reports whether arenas wait to be given back, and whether there are some among
+// them that the system has not refused to take.
+func (s *Set) HasFree() (some, untried bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.byFree.lists[s.Usable()].head != nil || len(s.refused) != 0
+	untried = s.byFree.lists[s.Usable()].head != nil
+	return untried || len(s.refused) != 0, untried
 }
 
 // UsedUnits returns the number of units that are handed out, in pools, empty ones

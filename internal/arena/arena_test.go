@@ -586,3 +586,94 @@ func TestKeptModel(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// At the system's limit of mappings an arena that was refused is cleared once, and tried
+// again in passes that end after some refusals, or by a whole one. When the limit is left,
+// one pass gives all back. The same holds of what a closed set leaves.
+func TestRefusalsAreBounded(t *testing.T) {
+	const arenas = 3*Patience + 10
+	g, err := NewGeometry(MinBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSet(g, 1<<24-1, &Budget{})
+	fill := func() {
+		for range arenas {
+			p, zero, err := s.TakeRun(s.Usable(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if zero && *(*byte)(p) != 0 {
+				t.Error("an arena that was refused has its pages still")
+			}
+			*(*byte)(p) = 1
+			defer s.PutRun(p, false)
+		}
+	}
+	fill()
+	retired := s.Retire(0, 0)
+	asked, dropped := 0, 0
+	refuse := func() (restore func()) {
+		return osmem.SetFault(func(op osmem.Op, _ int) error {
+			switch op {
+			case osmem.OpRelease, osmem.OpDecommit:
+				asked++
+				return osmem.ErrNoMemory
+			case osmem.OpAdvise:
+				dropped++
+			}
+			return nil
+		})
+	}
+	restore := refuse()
+	defer func() { restore() }()
+	want := func(what string, err error, refused bool, tries int) {
+		t.Helper()
+		if errors.Is(err, osmem.ErrNoMemory) != refused || asked != tries {
+			t.Errorf("%s: %v, %d tries; want %d, refused: %t", what, err, asked, tries, refused)
+		}
+		asked = 0
+	}
+	want("Unmap", s.Unmap(retired, false), true, arenas)
+	if some, untried := s.HasFree(); !some || untried || len(s.Retire(0, 0)) != 0 {
+		t.Errorf("HasFree = %t, %t; want what is refused only", some, untried)
+	}
+	for range 5 {
+		want("Retry", s.Retry(false, false), true, Patience)
+	}
+	want("Retry of all", s.Retry(false, true), true, arenas)
+	if dropped != arenas {
+		t.Errorf("pages of %d arenas were dropped %d times", arenas, dropped)
+	}
+	if n := testing.AllocsPerRun(10, func() { _ = s.Retry(false, false) }); n > 3 {
+		t.Errorf("%v allocations for %d refusals", n, Patience)
+	}
+	asked = 0
+	mapped := s.Counts.Mapped.Load()
+	calls := osmem.Calls()
+	fill()
+	if c := osmem.Calls().Sub(calls); c.Map != 0 || s.Counts.Mapped.Load() != mapped+arenas {
+		t.Errorf("%d arenas are new, %d maps; want none", s.Counts.Mapped.Load()-mapped, c.Map)
+	}
+	want("Unmap", s.Unmap(s.Retire(0, 0), false), true, arenas)
+	restore()
+	want("Retry after the limit", s.Retry(false, false), false, 0)
+	if some, _ := s.HasFree(); some || s.limit.Mapped() != 0 {
+		t.Errorf("%d bytes are left after the limit", s.limit.Mapped())
+	}
+
+	fill()
+	restore = refuse()
+	want("Close", s.Unmap(s.Close(), false), true, arenas)
+	for range 5 {
+		RetryOrphans(false)
+		want("RetryOrphans", nil, false, Patience)
+	}
+	RetryOrphans(true)
+	want("RetryOrphans of all", nil, false, arenas)
+	restore()
+	RetryOrphans(false)
+	if n := len(orphans.list); n != 0 {
+		t.Errorf("%d orphans are left after the limit", n)
+	}
+}

@@ -141,14 +141,14 @@ func (l *addressList) take(log uint) (unsafe.Pointer, error) {
 	return p, nil
 }
 
-// give unmaps the range, or decommits and keeps it. The Go heap as backing is
-// always kept: the collector does not bear stale pointers into what it has
-// reclaimed.
+// give unmaps the range, or decommits and keeps it, or returns the bare cause of the
+// system's refusal. The Go heap as backing is always kept: the collector does not bear
+// stale pointers into what it has reclaimed.
 func (l *addressList) give(p unsafe.Pointer, log uint, keep bool) error {
 	if !keep && !osmem.OnGoHeap {
-		return osmem.Release(p, 1<<log)
+		return osmem.TryRelease(p, 1<<log)
 	}
-	if err := osmem.Decommit(p, 1<<log); err != nil {
+	if err := osmem.TryDecommit(p, 1<<log); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -174,16 +174,26 @@ func MapRange(size, align int) (unsafe.Pointer, error) {
 
 // UnmapRange gives back what MapRange returned. keep decommits it and keeps its
 // addresses for later ranges; so does what was kept once, for not every system
-// releases a part of a range.
+// releases a part of a range. A refusal by the system allocates nothing: it is the bare
+// cause, which [Refused] makes an error of.
 func UnmapRange(p unsafe.Pointer, size int, keep bool) error {
 	if !keep && !IsKept(p) {
-		return osmem.Release(p, size)
+		return osmem.TryRelease(p, size)
 	}
-	if err := osmem.Decommit(p, size); err != nil {
+	if err := osmem.TryDecommit(p, size); err != nil {
 		return err
 	}
 	addresses.keepHuge(p, size)
 	return nil
+}
+
+// Refused returns the error for what UnmapRange was told and the cause that it returned.
+func Refused(p unsafe.Pointer, size int, keep bool, cause error) error {
+	op := osmem.OpRelease
+	if keep || IsKept(p) {
+		op = osmem.OpDecommit
+	}
+	return &osmem.Error{Op: op, Addr: uintptr(p), Size: size, Err: cause}
 }
 
 // IsKept reports whether UnmapRange keeps the addresses of the range at p, whatever
@@ -265,23 +275,39 @@ type mapping struct {
 	size int
 }
 
+// Patience is how many refusals in a row end a pass over what the system refused to
+// take before. At its limit of mappings a system refuses thousands: a pass then costs no
+// more than this many calls, and goes on as soon as one succeeds.
+const Patience = 64
+
 // Orphan takes charge of a mapping that is in no table and that the system refused
-// to unmap, or, with keep, to decommit; it is tried again at each [RetryOrphans].
+// to unmap, or, with keep, to decommit; it is tried again by [RetryOrphans].
 func Orphan(p unsafe.Pointer, size int, keep bool) {
 	orphans.mu.Lock()
 	defer orphans.mu.Unlock()
 	orphans.list = append(orphans.list, orphan{mapping{p, size}, keep})
 }
 
-// RetryOrphans tries to unmap what was refused before.
-func RetryOrphans() {
+// RetryOrphans tries to unmap what was refused before: all of it, from the highest
+// address down, or the oldest until [Patience] in a row are refused again.
+func RetryOrphans(all bool) {
 	orphans.mu.Lock()
 	defer orphans.mu.Unlock()
-	left := orphans.list[:0]
-	for _, o := range orphans.list {
-		if UnmapRange(o.p, o.size, o.keep) != nil {
-			left = append(left, o)
-		}
+	list := orphans.list
+	if all {
+		slices.SortFunc(list, func(a, b orphan) int { return cmp.Compare(uintptr(b.p), uintptr(a.p)) })
 	}
-	orphans.list = left
+	tried, again, row := 0, 0, 0
+	for ; tried < len(list) && (all || row < Patience); tried++ {
+		o := list[tried]
+		if UnmapRange(o.p, o.size, o.keep) == nil {
+			row = 0
+			continue
+		}
+		row++
+		list[again] = o
+		again++
+	}
+	refused := slices.Clone(list[:again])
+	orphans.list = append(slices.Delete(list, 0, tried), refused...)
 }

@@ -45,6 +45,7 @@
 package large
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"runtime"
@@ -105,10 +106,11 @@ func Usable(p unsafe.Pointer) (size int, otherwise Verdict) {
 
 // retained is a free mapping that is kept for the next request, or a spare.
 type retained struct {
-	p     unsafe.Pointer
-	size  int
-	of    unsafe.Pointer // the block that it is the spare of, or nil
-	since uint32         // the tick of its release
+	p       unsafe.Pointer
+	size    int
+	of      unsafe.Pointer // the block that it is the spare of, or nil
+	since   uint32         // the tick of its release
+	dropped bool           // its pages: its unmapping was refused
 }
 
 // Set is the large blocks of one allocator.
@@ -123,7 +125,8 @@ type Set struct {
 
 	mu       sync.Mutex
 	live     map[unsafe.Pointer]int // huge mappings, their sizes in bytes
-	retained []retained             // oldest first
+	retained []retained             // first those whose unmapping was refused; the others oldest first
+	refused  int                    // how many were
 	closed   bool
 	ticks    uint32
 
@@ -232,7 +235,7 @@ func (s *Set) admit(p unsafe.Pointer, size int) error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		_ = s.unmap([]retained{{p: p, size: size}})
+		s.unmap([]retained{{p: p, size: size}})
 		return arena.ErrClosed
 	}
 	s.settle(p, size, size)
@@ -300,34 +303,45 @@ func (s *Set) fit(least, most, align int) int {
 // retain adds a free mapping, or the spare of a block, to what is retained. The caller
 // holds mu.
 func (s *Set) retain(p unsafe.Pointer, size int, of unsafe.Pointer) {
-	s.retained = append(s.retained, retained{p, size, of, s.ticks})
+	s.retained = append(s.retained, retained{p: p, size: size, of: of, since: s.ticks})
 	s.totals.Retained += uint64(size)
 }
 
 // take takes number i out of what is retained. The caller holds mu.
 func (s *Set) take(i int) retained {
 	r := s.retained[i]
-	s.retained = slices.Delete(s.retained, i, i+1)
-	s.totals.Retained -= uint64(r.size)
+	s.cut(i, i+1)
 	return r
 }
 
-// oldest takes out what has been retained longest, as long as too says, for unmap. The
+// cut takes numbers from to to-1 out of what is retained: refused ones, or others. The
 // caller holds mu.
-func (s *Set) oldest(too func(retained) bool) []retained {
-	n := 0
-	for n < len(s.retained) && too(s.retained[n]) {
-		s.totals.Retained -= uint64(s.retained[n].size)
+func (s *Set) cut(from, to int) {
+	for _, r := range s.retained[from:to] {
+		s.totals.Retained -= uint64(r.size)
+	}
+	if from < s.refused {
+		s.refused -= to - from
+	}
+	s.retained = slices.Delete(s.retained, from, to)
+}
+
+// oldest moves what has been retained longest, as long as too says, to out, for unmap.
+// What was refused before is left to Retry. The caller holds mu.
+func (s *Set) oldest(out []retained, too func(r retained, left uint64) bool) []retained {
+	n, left := s.refused, s.totals.Retained
+	for n < len(s.retained) && too(s.retained[n], left) {
+		left -= uint64(s.retained[n].size)
 		n++
 	}
-	out := s.retained[:n:n]
-	s.retained = s.retained[n:]
+	out = append(out, s.retained[s.refused:n]...)
+	s.cut(s.refused, n)
 	return out
 }
 
-// excess takes out what is beyond RetainBytes, for unmap. The caller holds mu.
-func (s *Set) excess() []retained {
-	return s.oldest(func(retained) bool { return s.totals.Retained > s.conf.RetainBytes })
+// excess moves what is beyond RetainBytes to out, for unmap. The caller holds mu.
+func (s *Set) excess(out []retained) []retained {
+	return s.oldest(out, func(_ retained, left uint64) bool { return left > s.conf.RetainBytes })
 }
 
 // Verdict says what Free found.
@@ -356,9 +370,10 @@ func (s *Set) FreeHuge(p unsafe.Pointer) Verdict {
 	}
 	enter(p, mapping{size: whole, owner: s.id, free: true})
 	s.retain(p, whole, nil)
-	out := s.excess()
+	var few [4]retained // on the stack
+	out := s.excess(few[:0])
 	s.mu.Unlock()
-	_ = s.unmap(out)
+	s.unmap(out) // what is refused is counted, and tried again
 	return Freed
 }
 
@@ -369,23 +384,42 @@ func (s *Set) wipe(p unsafe.Pointer, size int) {
 	}
 }
 
-// unmap gives back to the system what was retained. What it refuses is retained again,
-// its pages dropped, and tried again; the first refusal is returned.
-func (s *Set) unmap(out []retained) (first error) {
+// refusal is what the system refused to take, and the cause.
+type refusal struct {
+	p     unsafe.Pointer
+	size  int
+	cause error // nil: it refused nothing
+}
+
+// errorOf returns the error of a refusal, or nil.
+func (s *Set) errorOf(f refusal) error {
+	if f.cause == nil {
+		return nil
+	}
+	return arena.Refused(f.p, f.size, s.conf.Keep, f.cause)
+}
+
+// unmap gives back to the system what was retained, and returns how many it took. What it
+// refuses is retained again, its pages dropped, to be reused or tried again; the first
+// refusal is returned. A refusal allocates nothing.
+func (s *Set) unmap(out []retained) (given int, first refusal) {
 	for _, r := range out {
 		if r.of == nil {
 			addrmap.Clear(uintptr(r.p), 1)
 			remove(r.p)
 		}
-		if err := s.drop(r); err != nil && first == nil {
-			first = err
+		switch f := s.drop(r); {
+		case f.cause == nil:
+			given++
+		case first.cause == nil:
+			first = f
 		}
 	}
-	return first
+	return given, first
 }
 
 // drop unmaps memory that is in no table.
-func (s *Set) drop(r retained) error {
+func (s *Set) drop(r retained) refusal {
 	extent := r.size
 	if r.of == nil {
 		extent = s.extent(r.size)
@@ -393,20 +427,23 @@ func (s *Set) drop(r retained) error {
 	err := arena.UnmapRange(r.p, extent, s.conf.Keep)
 	if err == nil {
 		s.budget.Give(uint64(r.size + s.guard))
-		return nil
+		return refusal{}
 	}
 	s.Refusals.Add(1)
-	_ = osmem.Advise(r.p, r.size, osmem.DontNeed) // it will be tried again anyway
+	if !r.dropped {
+		_ = osmem.Advise(r.p, r.size, osmem.DontNeed) // it will be tried again anyway
+		r.dropped = true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.restore(r) {
 		s.budget.Give(uint64(r.size + s.guard))
 		arena.Orphan(r.p, extent, s.conf.Keep)
 	}
-	return err
+	return refusal{r.p, extent, err}
 }
 
-// restore retains again what was taken out, if it can. The caller holds mu.
+// restore retains again what was refused, if it can. The caller holds mu.
 func (s *Set) restore(r retained) bool {
 	switch {
 	case s.closed:
@@ -419,8 +456,40 @@ func (s *Set) restore(r retained) bool {
 	case unsafe.Add(r.of, s.live[r.of]) != r.p: // the block is gone, or ends elsewhere
 		return false
 	}
-	s.retain(r.p, r.size, r.of)
+	s.retained = slices.Insert(s.retained, s.refused, r)
+	s.refused++
+	s.totals.Retained += uint64(r.size)
 	return true
+}
+
+// Retry tries again to unmap what was refused before: all of it, from the highest address
+// down, or the oldest until [arena.Patience] in a row are refused again. The first refusal
+// is returned. A free retries nothing, or at the system's limit of mappings each would try
+// all that the others could not give back.
+func (s *Set) Retry(all bool) error {
+	s.mu.Lock()
+	if all {
+		slices.SortFunc(s.retained[:s.refused], func(a, b retained) int { return cmp.Compare(uintptr(b.p), uintptr(a.p)) })
+	}
+	left := s.refused
+	s.mu.Unlock()
+	var first refusal
+	var batch [arena.Patience]retained
+	for given := 1; left > 0 && (all || given > 0); {
+		s.mu.Lock()
+		n := copy(batch[:], s.retained[:min(left, s.refused)]) // fewer if some were used meanwhile
+		s.cut(0, n)
+		s.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		left -= n
+		var f refusal
+		if given, f = s.unmap(batch[:n]); first.cause == nil {
+			first = f
+		}
+	}
+	return s.errorOf(first)
 }
 
 // Resize gives the huge block at p another size, and returns where it is then, or nil if
@@ -463,9 +532,10 @@ func (s *Set) Resize(p unsafe.Pointer, size int) unsafe.Pointer {
 	} else {
 		s.settle(q, size, whole)
 	}
-	out := s.excess()
+	var few [4]retained // on the stack
+	out := s.excess(few[:0])
 	s.mu.Unlock()
-	_ = s.unmap(out)
+	s.unmap(out)
 	return q
 }
 
@@ -551,13 +621,26 @@ func (s *Set) move(p unsafe.Pointer, whole, size int) (unsafe.Pointer, error) {
 func (s *Set) Tick(age uint32) error {
 	s.mu.Lock()
 	s.ticks++
-	out := s.oldest(func(r retained) bool { return s.ticks-r.since >= age })
+	out := s.oldest(nil, func(r retained, _ uint64) bool { return s.ticks-r.since >= age })
 	s.mu.Unlock()
-	return s.unmap(out)
+	return s.unmapAll(out)
 }
 
-// HasFree reports whether mappings or spares are retained.
-func (s *Set) HasFree() bool { return s.Totals().Retained != 0 }
+// unmapAll is unmap from the lowest address up, so that the system need not cut what
+// adjoins.
+func (s *Set) unmapAll(out []retained) error {
+	slices.SortFunc(out, func(a, b retained) int { return cmp.Compare(uintptr(a.p), uintptr(b.p)) })
+	_, first := s.unmap(out)
+	return s.errorOf(first)
+}
+
+// HasFree reports whether mappings or spares are retained, and whether there are some
+// among them that the system has not refused to take.
+func (s *Set) HasFree() (some, untried bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.retained) != 0, len(s.retained) > s.refused
+}
 
 // Close gives back all mappings, live ones too. From now on Alloc of a huge
 // block fails.
@@ -565,14 +648,14 @@ func (s *Set) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	out := s.retained
-	s.retained = nil
+	s.retained, s.refused = nil, 0
 	for p, size := range s.live {
 		out = append(out, retained{p: p, size: size})
 	}
 	s.live = nil
 	s.totals = Totals{}
 	s.mu.Unlock()
-	return s.unmap(out)
+	return s.unmapAll(out)
 }
 
 // extent returns the bytes of addresses that a huge mapping of size bytes takes. What

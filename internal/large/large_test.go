@@ -36,7 +36,7 @@ func newTestSet(t *testing.T, limit uint64, conf Config) *Set {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		arena.RetryOrphans()
+		arena.RetryOrphans(true)
 		if n := budget.Mapped(); n != 0 {
 			t.Errorf("%d bytes are mapped after Close", n)
 		}
@@ -497,8 +497,11 @@ func TestSpareRefused(t *testing.T) {
 		t.Errorf("refused: %+v", got)
 	}
 	meanwhile = func() { s.Resize(b.p, 512<<10) } // it ends elsewhere then
-	if err := s.Tick(0); !errors.Is(err, osmem.ErrNoMemory) {
-		t.Errorf("Tick = %v, want the refusal", err)
+	if err := errors.Join(s.Tick(0), s.Tick(0)); err != nil {
+		t.Errorf("Tick tries again what was refused: %v", err)
+	}
+	if err := s.Retry(true); !errors.Is(err, osmem.ErrNoMemory) {
+		t.Errorf("Retry = %v, want the refusal", err)
 	}
 	if got := s.Totals(); got != (Totals{Blocks: 1, Bytes: 512 << 10, Retained: 512 << 10}) {
 		t.Errorf("refused while it shrank: %+v", got)
@@ -557,5 +560,111 @@ func TestSparesBesideTick(t *testing.T) {
 	wg.Wait()
 	if err := s.check(); err != nil {
 		t.Error(err)
+	}
+}
+
+// refuseAll makes the system refuse to take anything until restore is called, and counts
+// what it was asked, by size.
+func refuseAll(t *testing.T) (asked func() map[int]int, restore func()) {
+	var mu sync.Mutex
+	sizes := map[int]int{}
+	restore = sync.OnceFunc(osmem.SetFault(func(op osmem.Op, size int) error {
+		if op != osmem.OpRelease && op != osmem.OpDecommit {
+			return nil
+		}
+		mu.Lock()
+		sizes[size]++
+		mu.Unlock()
+		return osmem.ErrNoMemory
+	}))
+	t.Cleanup(restore)
+	return func() map[int]int {
+		mu.Lock()
+		defer mu.Unlock()
+		was := sizes
+		sizes = map[int]int{}
+		return was
+	}, restore
+}
+
+func sum(counts map[int]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// At the system's limit of mappings each free tries its own block, once, and allocates
+// nothing; a tick tries some of the others, in turn; Trim tries all; and what is refused
+// serves requests. When the limit is left, a tick gives all back.
+func TestRefusalsAreBounded(t *testing.T) {
+	const blocks = 500
+	for name, keep := range map[string]bool{"unmap": false, "keep": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestSet(t, 0, Config{Keep: keep})
+			var ps []unsafe.Pointer
+			for i := range blocks { // each of a size of its own
+				p, _, err := s.Alloc(addrmap.StepBytes+i*osmem.PageSize(), 16)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ps = append(ps, p)
+			}
+			asked, restore := refuseAll(t)
+			i := 0
+			allocations := testing.AllocsPerRun(blocks-1, func() { // and one run before
+				if v := s.FreeHuge(ps[i]); v != Freed {
+					t.Errorf("free: verdict %d", v)
+				}
+				i++
+			})
+			if n := sum(asked()); n != blocks || allocations != 0 {
+				t.Errorf("%d frees tried %d times, with %v allocations each; want once each, with none", blocks, n, allocations)
+			}
+			if err := s.Tick(0); err != nil || len(asked()) != 0 {
+				t.Errorf("a tick tries again what was refused: %v", err)
+			}
+			tried := map[int]int{}
+			for range (blocks + arena.Patience - 1) / arena.Patience {
+				if err := s.Retry(false); !errors.Is(err, osmem.ErrNoMemory) {
+					t.Errorf("Retry = %v, want the refusal", err)
+				}
+				now := asked()
+				if n := sum(now); n > arena.Patience {
+					t.Errorf("a pass tried %d times", n)
+				}
+				for size, n := range now {
+					tried[size] += n
+				}
+			}
+			if len(tried) != blocks {
+				t.Errorf("the passes tried %d of %d mappings", len(tried), blocks)
+			}
+			if err := s.Retry(true); !errors.Is(err, osmem.ErrNoMemory) {
+				t.Errorf("Retry = %v, want the refusal", err)
+			}
+			if now := asked(); len(now) != blocks || sum(now) != blocks {
+				t.Errorf("a whole pass tried %d mappings %d times, want %d once each", len(now), sum(now), blocks)
+			}
+			if err := s.check(); err != nil {
+				t.Error(err)
+			}
+			if some, untried := s.HasFree(); !some || untried {
+				t.Errorf("HasFree = %t, %t; want what is refused only", some, untried)
+			}
+			calls := osmem.Calls()
+			p, _, err := s.Alloc(addrmap.StepBytes, 16)
+			if c := osmem.Calls().Sub(calls); err != nil || c != (osmem.Counts{}) {
+				t.Errorf("%v, %+v: what was refused is not used again", err, c)
+			}
+			restore()
+			s.FreeHuge(p)
+			if err := s.Retry(false); err != nil {
+				t.Error(err)
+			}
+			if got := s.Totals(); got != (Totals{}) {
+				t.Errorf("after the limit: %+v", got)
+			}
+		})
 	}
 }

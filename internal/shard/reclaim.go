@@ -13,7 +13,8 @@ import "sync/atomic"
 // and is not made. Where tries are in vain for all that, each waits for twice as
 // many stirs as the one before: who frees one block after the other until there is
 // room frees at most twice as many as it had to, and the traffic of others brings
-// few tries. Whole free arenas and mappings are always worth one.
+// few tries. Whole free arenas and mappings are always worth one, but those that the
+// system has refused to take.
 
 // maxStirs bounds the stirs that a try waits for.
 const maxStirs = 1 << 20
@@ -51,7 +52,9 @@ func (r *reclaims) found(afterTry bool) {
 // which look at every pool, is in proportion to the stirs.
 func (t *Table) due() bool {
 	enough := min(t.reclaims.enough.Load(), uint32(t.Arenas.UsedUnits()/8+1))
-	return t.reclaims.stirs.Load() >= enough || t.Large.HasFree() || t.Arenas.HasFree()
+	_, mappings := t.Large.HasFree()
+	_, arenas := t.Arenas.HasFree()
+	return t.reclaims.stirs.Load() >= enough || mappings || arenas
 }
 
 // reclaim gives back what is idle, if that may help a request that has found no
@@ -72,8 +75,8 @@ func (t *Table) reclaim(seen uint32) bool {
 	}
 	r.tries.Add(1)
 	r.enough.Store(min(max(1, 2*r.enough.Load()), maxStirs))
-	r.stirs.Store(0) // before the pools are taken: what is freed from now on counts
-	_ = t.trim()     // what the system refuses to take is there to be used
+	r.stirs.Store(0)  // before the pools are taken: what is freed from now on counts
+	_ = t.trim(false) // what the system refuses to take is there to be used
 	r.tries.Add(1)
 	return true
 }

@@ -291,7 +291,7 @@ func TestReclaimTogether(t *testing.T) {
 		if !begunBefore {
 			begin()
 		}
-		if err := table.trim(); err != nil {
+		if err := table.trim(true); err != nil {
 			t.Error(err)
 		}
 		r.tries.Add(1)

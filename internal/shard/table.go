@@ -614,7 +614,7 @@ func (t *Table) FreeEntered(hp *Heap, s *Shard, p unsafe.Pointer, token int) Ver
 // where it is then, or nil if it could not. The caller holds the block.
 func (t *Table) ResizeHuge(p unsafe.Pointer, size int) unsafe.Pointer {
 	q := t.Large.Resize(p, size)
-	if q != nil && t.Large.HasFree() {
+	if free, _ := t.Large.HasFree(); q != nil && free {
 		t.afterGiveUp()
 	}
 	return q

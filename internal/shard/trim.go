@@ -25,8 +25,9 @@ type visit struct {
 	slots   []*Slot  // of which some are
 	heaps   []*Heap
 	retired []arena.Retired
-	err     error // the first refusal of the system, or fault that was found
+	err     error // the first fault that was found, or what the system still refuses
 	check   bool  // look for faults
+	all     bool  // try all that the system refused to take before
 }
 
 // Trim gives back to the system whatever the allocator does not need: it drains
@@ -34,15 +35,16 @@ type visit struct {
 func (t *Table) Trim() error {
 	t.trimming.Lock()
 	defer t.trimming.Unlock()
-	return t.trim()
+	return t.trim(true)
 }
 
-// trim is Trim for who holds the lock.
-func (t *Table) trim() error {
+// trim is Trim for who holds the lock. all is whether all that the system refused to take
+// before is tried, or only as much as the janitor tries.
+func (t *Table) trim(all bool) error {
 	if t.closed.Load() {
 		return arena.ErrClosed
 	}
-	v := &visit{t: t}
+	v := &visit{t: t, all: all}
 	v.swapOut(func(*Shard) bool { return true })
 	r := round{v}
 	r.drain()
@@ -84,7 +86,9 @@ func tick(tables []*Table) (again []*Table) {
 	}
 	r.unmap() // what is refused is counted, and tried again
 	for _, v := range r {
-		if v.t.Arenas.HasFree() || v.t.Large.HasFree() || v.t.hasPools() {
+		arenas, _ := v.t.Arenas.HasFree()
+		mappings, _ := v.t.Large.HasFree()
+		if arenas || mappings || v.t.hasPools() {
 			again = append(again, v.t)
 		}
 		v.t.trimming.Unlock()
@@ -225,12 +229,12 @@ func (r round) drain() {
 // retire gives up arenas and mappings that have been free for age ticks or
 // exceed retain bytes.
 func (v *visit) retire(age uint32, retain uint64) {
-	v.err = v.t.Large.Tick(age)
+	_ = v.t.Large.Tick(age) // what is refused is tried again in unmap
 	v.retired = v.t.Arenas.Retire(age, retain)
 }
 
-// unmap unmaps the retired arenas, after a grace period that includes the heaps,
-// and drops the pages of free units.
+// unmap unmaps the retired arenas, after a grace period that includes the heaps, tries
+// again what the system refused to take, and drops the pages of free units.
 func (r round) unmap() {
 	wait := false
 	for _, v := range r {
@@ -242,13 +246,20 @@ func (r round) unmap() {
 	for _, v := range r {
 		if len(v.retired) > 0 {
 			v.t.awaitHeaps()
-			if err := v.t.Arenas.Unmap(v.retired, v.t.conf.Keep); v.err == nil {
+			_ = v.t.Arenas.Unmap(v.retired, v.t.conf.Keep) // the same
+		}
+	}
+	all := false
+	for _, v := range r {
+		for _, err := range []error{v.t.Large.Retry(v.all), v.t.Arenas.Retry(v.t.conf.Keep, v.all)} {
+			if v.err == nil {
 				v.err = err
 			}
 		}
 		v.t.Arenas.Purge()
+		all = all || v.all
 	}
-	arena.RetryOrphans()
+	arena.RetryOrphans(all)
 }
 
 // awaitHeaps returns once every heap was seen not busy, after a grace period.
@@ -438,7 +449,7 @@ func (t *Table) Close() error {
 		err = e
 	}
 	giveID(t.Arenas.Entry.ID())
-	arena.RetryOrphans()
+	arena.RetryOrphans(false)
 	return err
 }
 
