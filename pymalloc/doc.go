@@ -159,8 +159,13 @@
 // stop takes longer where a goroutine is copying or clearing a large slice: Go's runtime
 // cannot interrupt that, and waits.
 // For the shards it needs another, but on Linux on amd64, where a barrier and the end
-// of the section under way will do. What the system refuses to take is kept for use and
-// tried again.
+// of the section under way will do.
+//
+// A system may refuse to take memory back: on Linux where a hole would need one mapping
+// more than vm.max_map_count allows. What was refused has no pages any more, and waits.
+// Requests use it again; the janitor tries up to 64 of an allocator's in a round, and goes
+// on as long as one succeeds; Trim tries all. A free tries only what it gives back itself.
+// [Stats.UnmapRefusals] counts the refusals.
 //
 // A shard that is drained passes its pools on: those with free blocks to the
 // shared usedpools, full ones to nobody (they are abandoned), empty ones to their
@@ -170,6 +175,14 @@
 // finds a shard any more, the arenas leave the map, a grace period passes, and
 // all is unmapped. A slow path that is under way sees that its table is closed
 // when it pins again, or takes the lock, and begins the next life.
+//
+// # Address space
+//
+// The tables of the process take addresses as they grow, 1 MiB at a time, so that a
+// process whose address space is limited (RLIMIT_AS, ulimit -v) can use an allocator: with
+// its first block it takes 4 MiB for tables and an arena. Each further allocator takes 1
+// MiB, and arenas of the default size 1 MiB for each 4 GiB of them. [Stats.ReservedBytes]
+// tells what the tables take. It is not memory: what of it is, [Stats.MetadataBytes] tells.
 //
 // # What a call costs
 //

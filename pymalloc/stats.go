@@ -35,11 +35,8 @@ type Stats struct {
 	// shards, slots. All but the slots is the process's, shared by all allocators.
 	MetadataBytes uint64
 	// ReservedBytes is the address space, in bytes, that these tables take: their
-	// memory, and what they grow into. It is what limits on address space count
-	// (RLIMIT_AS, ulimit -v), beside MappedBytes and KeptAddressBytes. A process
-	// with one block has some 5 MiB; it grows by 1 MiB for each 4 GiB of arenas,
-	// each 128 GiB of arenas, each 64 GiB of addresses that memory comes from, and
-	// each allocator.
+	// memory, and what they grow into. Limits on address space count it (RLIMIT_AS,
+	// ulimit -v), beside MappedBytes and KeptAddressBytes.
 	ReservedBytes uint64
 	// KeptAddressBytes is the address space of former arenas of the process that
 	// is kept inaccessible; it takes no memory.
@@ -52,8 +49,9 @@ type Stats struct {
 	Huge    LargeStats   // blocks above half an arena
 	Parts   Parts
 
-	// UnmapRefusals counts how often the system refused to take memory back,
-	// which is tried again (vm.max_map_count on Linux).
+	// UnmapRefusals counts how often the system refused to take memory back
+	// (vm.max_map_count on Linux), which is tried again: see "Memory going back" in
+	// the package documentation.
 	UnmapRefusals uint64
 }
 

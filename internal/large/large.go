@@ -41,6 +41,14 @@
 // There are no spares where a part of a mapping cannot be given back: where its addresses
 // are kept, with guards, on Windows.
 //
+// # Refusals
+//
+// What the system refuses to unmap, a mapping or a spare, is retained again. It serves
+// requests as what else is retained, but only Retry tries to unmap it again:
+//
+//	retained --- Tick, or beyond RetainBytes ---> refused --- Retry --> refused, or unmapped
+//	         ---------------------------------->  unmapped
+//
 // Any goroutine may call everything here; nothing may be called while pinned.
 package large
 

@@ -12,5 +12,5 @@ func TestBudget(t *testing.T) { spin.Check(t, "budget.pml", "TAKE_BLIND", "HIGH_
 func TestCovers(t *testing.T) { spin.Covers(t, "..", "release.pml", "budget.pml") }
 
 func TestRelease(t *testing.T) {
-	spin.Check(t, "release.pml", "NO_GRACE", "NO_AWAIT", "LOOKUP_FIRST", "KEEP_LISTED", "CLEAR_LATE")
+	spin.Check(t, "release.pml", "NO_GRACE", "NO_AWAIT", "LOOKUP_FIRST", "KEEP_LISTED", "CLEAR_LATE", "RETRY_SHARED")
 }

@@ -9,8 +9,8 @@
  * Who makes the transitions. The lock's holder: TakePool, which maps the arena if
  * there is none (or puts one to use whose unmapping was refused), and PutNumber.
  * Trim: Retire under the lock, which takes a free arena out of lists and map; then
- * wait: a grace period, and until the Heap is not busy; then Unmap, without the lock,
- * which the system may refuse. Of a bad pointer: UnsafeFree, SizeOf and UsableSize,
+ * wait: a grace period, and until the Heap is not busy; then unmap, without the lock,
+ * which the system may refuse; Retry, which unmaps what was refused. Of a bad pointer: UnsafeFree, SizeOf and UsableSize,
  * pinned; Heap.UnsafeFree, marked busy by a plain store that waits in a store
  * buffer; PutRun, under the lock. They look the pointer up and then touch the
  * header.
@@ -24,7 +24,7 @@
  * Left out: take, give, takeHuge, keepHuge, which count the bytes of kept addresses
  * for statistics.
  *
- * Seen: 33,000 states.
+ * Seen: 42,000 states.
  */
 
 bool entry, mapped, listed, taken;
@@ -113,7 +113,7 @@ inline mapArena() {
 	listed = true
 }
 
-inline Unmap() {
+inline unmap() {
 	if
 	:: atomic { mapped = false; retired = false }
 	:: /* refused by the system */
@@ -177,8 +177,7 @@ active proctype Trim() {
 	:: /* Retire */
 		lock();
 		if
-		:: (listed && !taken) || refused ->
-			refused = false;
+		:: listed && !taken ->
 			retired = true;
 #ifndef KEEP_LISTED
 			listed = false;
@@ -189,10 +188,22 @@ active proctype Trim() {
 			unlock();
 			Wait();
 			await();
-			Unmap();
+			unmap();
 #ifdef CLEAR_LATE
 			entry = false
 #endif
+		:: else -> unlock()
+		fi
+	:: /* Retry: it was out of the map before the last Wait */
+		lock();
+		if
+		:: refused ->
+#ifndef RETRY_SHARED
+			refused = false;
+#endif
+			retired = true;
+			unlock();
+			unmap()
 		:: else -> unlock()
 		fi
 	od
