@@ -1,4 +1,4 @@
-//go:build linux && !pymalloc_goheap
+//go:build linux && !pymalloc_goheap && !race
 
 package pymalloc
 
@@ -83,9 +83,6 @@ func TestAddressSpace(t *testing.T) {
 
 // A process whose address space is limited to little more than it uses gets blocks.
 func TestAddressLimit(t *testing.T) {
-	if underRace {
-		t.Skip("the race detector takes addresses of its own")
-	}
 	if !inChild(t) {
 		return
 	}
@@ -144,7 +141,7 @@ func TestRefusedTables(t *testing.T) {
 // At the system's limit of mappings a free costs what it costs elsewhere, and what was
 // refused is given back by Trim as soon as it is no hole any more.
 func TestMappingLimit(t *testing.T) {
-	if testing.Short() || underRace || unsafe.Sizeof(uintptr(0)) == 4 {
+	if testing.Short() || unsafe.Sizeof(uintptr(0)) == 4 {
 		t.Skip("takes 134 GiB of address space and all mappings of a process")
 	}
 	b, err := os.ReadFile("/proc/sys/vm/max_map_count")
