@@ -6,12 +6,15 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/pyarena/pyarena/internal/optimized"
 )
 
 // assembly returns the compiler's output for a package, by function. It leaves
 // out what the linker adds.
 func assembly(t *testing.T, pkg string) map[string]string {
 	t.Helper()
+	optimized.Need(t)
 	if runtime.GOARCH != "amd64" || runtime.GOOS == "windows" {
 		t.Skip("reads amd64 assembly")
 	}
