@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "modes.h"
+#include "libmodes.h"
 
 enum { threads = 4, blocks = 2000, rounds = 3 };
 
