@@ -18,10 +18,13 @@ import "unsafe"
 // pointer is used: off the Go heap because nobody unmaps it, on the Go heap because
 // something else points to it. Any goroutine may call it.
 //
+// Pointer of 0 is nil. unsafe.Add(nil, n) is not the same: the compiler takes a sum with
+// a pointer not to be nil, and leaves comparisons with nil out.
+//
 // checkptr takes a pointer that was made from a number for a fault where the number
 // is an address of the Go heap, as those of arenas are in race builds, so this
 // function is not checked. Where checkptr is not compiled in, it is inlined and costs
 // no instruction.
 //
 //go:nocheckptr
-func Pointer(n uintptr) unsafe.Pointer { return unsafe.Add(nil, n) }
+func Pointer[N ~uintptr](n N) unsafe.Pointer { return unsafe.Pointer(n) }
