@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/addr"
 )
 
 // Object is a borrowed reference to an object of any kind: it says which object,
@@ -139,15 +141,20 @@ const (
 	ptrBytes    = unsafe.Sizeof(uintptr(0))
 )
 
-// link is a pointer to off-heap memory, kept there: stored as a number, so that no
-// write barrier is compiled in, and read as a pointer.
+// link is the address of something off heap, kept there. It is a number, so that no
+// write barrier is compiled in, and is loaded and stored as one only.
 type link uintptr
 
-func (l *link) object() *header     { return *(**header)(unsafe.Pointer(l)) }
+func (l *link) object() *header     { return (*header)(l.ptr()) }
 func (l *link) set(p *header)       { *l = link(uintptr(unsafe.Pointer(p))) }
-func (l *link) gc() *gcHead         { return *(**gcHead)(unsafe.Pointer(l)) }
+func (l *link) gc() *gcHead         { return (*gcHead)(l.ptr()) }
 func (l *link) setGC(p *gcHead)     { *l = link(uintptr(unsafe.Pointer(p))) }
-func (l *link) ptr() unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(l)) }
+func (l *link) ptr() unsafe.Pointer { return addr.Pointer(*l) }
+
+// at returns the object at an address. Handles hold addresses, not pointers, so
+// that they may stand anywhere: off heap, and by the million in a Go map that the
+// collector then does not look into.
+func at(a uintptr) *header { return (*header)(addr.Pointer(a)) }
 
 func objectOf(h *header) Object { return Object{uintptr(unsafe.Pointer(h))} }
 
@@ -171,10 +178,10 @@ func increfSlow(h *header) {
 		} else if n >= maxRefs {
 			atomic.StoreInt32(&h.refs, immortal)
 		} else if n == 0 {
-			misused(h, "is cloned")
+			_ = misused(h, "is cloned")
 		}
 	case h.refs == 0:
-		misused(h, "is cloned")
+		_ = misused(h, "is cloned")
 	case h.refs > 0:
 		h.refs = immortal
 	}
@@ -214,12 +221,14 @@ func decref(h *header) {
 			case (h.typ == typeInt || h.typ == typeFloat) && s.numbers.push(h):
 			case h.typ < firstContainer:
 				s.freeLeaf(h)
+			case s.locks:
+				s.dieLater(h)
 			default:
 				s.dead(h)
-				s.unlock()
+				s.settle()
 			}
 		case n == 0:
-			misused(h, "is released")
+			_ = misused(h, "is released")
 		}
 	case h.space < 0:
 		for {
@@ -228,7 +237,7 @@ func decref(h *header) {
 			case n < 0:
 				return
 			case n == 0:
-				misused(h, "is released")
+				_ = misused(h, "is released")
 				return
 			case n == 1:
 				s := spaceOf(h)
@@ -256,8 +265,8 @@ func decref(h *header) {
 // object in the meantime.
 func (s *Space) dropLast(h *header) {
 	s.lock()
+	defer s.unlock()
 	s.drop(h)
-	s.unlock()
 }
 
 // bury drops the last reference to an object of a shared Space, whose count was 1. It
@@ -283,7 +292,7 @@ func (s *Space) drop(h *header) {
 			h.refs = 0
 			s.dead(h)
 		} else if n == -1 {
-			misused(h, "is released")
+			_ = misused(h, "is released")
 		}
 		return
 	}
@@ -293,7 +302,7 @@ func (s *Space) drop(h *header) {
 		case n < 0:
 			return
 		case n == 0:
-			misused(h, "is released")
+			_ = misused(h, "is released")
 			return
 		case n == 1:
 			if s.bury(h) {
@@ -306,9 +315,12 @@ func (s *Space) drop(h *header) {
 	}
 }
 
-// misused reports a use of a dead object whose block is still as it was.
-func misused(h *header, what string) {
+// misused reports a use of a dead object whose block is still as it was, and returns the
+// error.
+func misused(h *header, what string) error {
+	err := &CountError{Type: typeOf(h).name, What: what}
 	if s := spaceOf(h); s != nil {
-		s.tell(&CountError{Type: typeOf(h).name, What: what})
+		s.tell(err)
 	}
+	return err
 }

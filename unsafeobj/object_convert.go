@@ -1,166 +1,348 @@
 package unsafeobj
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
 	"math/big"
 	"reflect"
+	"slices"
 	"unsafe"
 )
 
 // FromGo makes an object of a Go value, which the caller owns: nil, bools, numbers,
-// strings, []byte (as bytes), *big.Int and json.Number; slices, arrays and maps of
-// them, and pointers to them, each copied wherever it is found; and handles and Refs, which
-// are borrowed. Other values are an error that names their type.
-func (s *Space) FromGo(v any) (AnyRef, error) { return s.fromGo(v, 0) }
-
-func (s *Space) fromGo(v any, depth int) (AnyRef, error) {
-	if depth > maxDepth {
-		return AnyRef{}, ErrDepth
+// strings, slices of bytes (as bytes), *big.Int and json.Number; other slices, arrays and
+// maps of them, and pointers to them, each copied wherever it is found; and handles and
+// Refs, which are borrowed. Other values are an error that names their type.
+//
+// A map becomes a dict in the order of its keys: None, numbers, strings, bytes; other keys
+// come last, in an order that is not specified. Keys that differ in Go and are equal in
+// Python, such as 1, 1.0 and true, are an error that names both.
+//
+// It is one operation: a shared Space is locked until it is over.
+func (s *Space) FromGo(v any) (AnyRef, error) {
+	h, due, err := s.fromGo(v)
+	if due {
+		s.collectFor(h)
 	}
-	switch v := v.(type) {
-	case nil:
-		return refTo[Object](&noneObject), nil
-	case bool:
-		return Own(BoolOf(v).Object()), nil
-	case int:
-		return anyOf(s.Int(int64(v)))
-	case int64:
-		return anyOf(s.Int(v))
-	case float64:
-		return anyOf(s.Float(v))
-	case string:
-		return anyOf(s.String(v))
-	case []byte:
-		return anyOf(s.Bytes(v))
-	case *big.Int:
-		if v == nil {
-			return refTo[Object](&noneObject), nil
-		}
-		return anyOf(s.BigInt(v))
-	case json.Number:
-		return s.fromNumber(v)
-	case interface{ Object() Object }:
-		o := v.Object()
-		if err := s.admit([]Object{o}); err != nil {
-			return AnyRef{}, err
-		}
-		return Own(o), nil
-	case []any:
-		return s.fromItems(len(v), func(i int) any { return v[i] }, depth)
-	case map[string]any:
-		d, err := s.Dict()
-		for k, x := range v {
-			if err == nil {
-				err = s.bind(d.Get(), k, x, depth)
-			}
-		}
-		return ownedUnless(err, d)
-	}
-	return s.fromReflect(reflect.ValueOf(v), depth)
+	return refTo[Object](h), err
 }
 
-// anyOf forgets the kind.
-func anyOf[T View](r Ref[T], err error) (AnyRef, error) { return r.Any(), err }
-
-// ownedUnless releases what was made if there is an error.
-func ownedUnless[T View](err error, r Ref[T]) (AnyRef, error) {
-	if err != nil {
-		r.Release()
+func (s *Space) fromGo(v any) (h *header, due bool, err error) {
+	if s.locks {
+		defer s.lockSlow().unlock()
 	}
-	return r.Any(), err
+	b := builder{s: s}
+	defer b.drop()
+	if err := b.value(v, 0); err != nil {
+		return nil, false, err
+	}
+	return b.pop(), s.gc.due(), nil
 }
 
-func (s *Space) bind(d Dict, k string, v any, depth int) error {
-	x, err := s.fromGo(v, depth+1)
+// builder makes objects of Go values, with the Space locked.
+type builder struct {
+	s    *Space
+	made []*header // that nothing refers to yet, each with a reference
+}
+
+// drop releases what was made, if it does not come to an object.
+func (b *builder) drop() {
+	for _, h := range b.made {
+		b.s.drop(h)
+	}
+	b.s.settle()
+}
+
+func (b *builder) pop() *header {
+	h := b.made[len(b.made)-1]
+	b.made = b.made[:len(b.made)-1]
+	return h
+}
+
+// push takes over what a function has made.
+func (b *builder) push(h *header, err error) error {
+	if err == nil {
+		b.made = append(b.made, h)
+	}
+	return err
+}
+
+func pushRef[T View](b *builder, r Ref[T], err error) error {
 	if err != nil {
 		return err
 	}
-	defer x.Release()
-	return d.SetString(k, x.Object())
+	return b.push(at(r.addr), nil)
 }
 
-func (s *Space) fromItems(n int, item func(int) any, depth int) (AnyRef, error) {
-	l, err := s.List()
-	for i := 0; i < n && err == nil; i++ {
-		var x AnyRef
-		if x, err = s.fromGo(item(i), depth+1); err == nil {
-			err = l.Get().Append(x.Object())
-			x.Release()
-		}
+// borrower is a handle or a Ref. The method is not of a user's making, which could call
+// into the Space.
+type borrower interface{ borrowed() Object }
+
+func (o Object) borrowed() Object { return o }
+
+func (r Ref[T]) borrowed() Object { return r.Object() }
+
+// value pushes the object of a Go value.
+func (b *builder) value(v any, depth int) error {
+	if depth > maxDepth {
+		return ErrDepth
 	}
-	return ownedUnless(err, l)
+	s := b.s
+	switch v := v.(type) {
+	case nil:
+		return b.push(&noneObject, nil)
+	case bool:
+		return b.push(at(BoolOf(v).addr), nil)
+	case int:
+		r, err := s.Int(int64(v))
+		return pushRef(b, r, err)
+	case int64:
+		r, err := s.Int(v)
+		return pushRef(b, r, err)
+	case float64:
+		r, err := s.Float(v)
+		return pushRef(b, r, err)
+	case string:
+		return b.push(s.newString(typeString, v))
+	case *big.Int:
+		if v == nil {
+			return b.push(&noneObject, nil)
+		}
+		r, err := s.BigInt(v)
+		return pushRef(b, r, err)
+	case json.Number:
+		return b.number(v)
+	case []any:
+		return b.list(len(v), func(i int) any { return v[i] }, depth)
+	case map[string]any:
+		return b.names(v, depth)
+	}
+	r := reflect.ValueOf(v)
+	if r.Kind() == reflect.Pointer && r.IsNil() {
+		return b.push(&noneObject, nil)
+	}
+	if v, ok := v.(borrower); ok {
+		o := v.borrowed()
+		if err := s.admit([]Object{o}); err != nil {
+			return err
+		}
+		incref(at(o.addr))
+		return b.push(at(o.addr), nil)
+	}
+	return b.reflected(r, depth)
 }
 
-func (s *Space) fromReflect(v reflect.Value, depth int) (AnyRef, error) {
+func (b *builder) reflected(v reflect.Value, depth int) error {
+	s := b.s
 	switch kind := v.Kind(); {
 	case kind == reflect.Bool:
-		return s.fromGo(v.Bool(), depth)
+		return b.value(v.Bool(), depth)
 	case v.CanInt():
-		return anyOf(s.Int(v.Int()))
+		return b.value(v.Int(), depth)
 	case v.CanUint():
-		return anyOf(s.BigInt(new(big.Int).SetUint64(v.Uint())))
+		return b.value(new(big.Int).SetUint64(v.Uint()), depth)
 	case v.CanFloat():
-		return anyOf(s.Float(v.Float()))
+		return b.value(v.Float(), depth)
 	case kind == reflect.String:
-		return anyOf(s.String(v.String()))
-	case kind == reflect.Pointer || kind == reflect.Interface:
-		if v.IsNil() {
-			return refTo[Object](&noneObject), nil
-		}
-		return s.fromGo(v.Elem().Interface(), depth+1)
+		return b.value(v.String(), depth)
+	case kind == reflect.Pointer:
+		return b.value(v.Elem().Interface(), depth+1)
+	case kind == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8:
+		r, err := s.Bytes(v.Bytes())
+		return pushRef(b, r, err)
 	case kind == reflect.Slice || kind == reflect.Array:
-		return s.fromItems(v.Len(), func(i int) any { return v.Index(i).Interface() }, depth)
+		return b.list(v.Len(), func(i int) any { return v.Index(i).Interface() }, depth)
 	case kind == reflect.Map:
-		return s.fromMap(v, depth)
+		return b.dict(v, depth)
 	}
-	return AnyRef{}, fmt.Errorf("unsafeobj: FromGo: no object for a %v", v.Type())
+	return fmt.Errorf("unsafeobj: FromGo: no object for a %v", v.Type())
 }
 
-func (s *Space) fromMap(v reflect.Value, depth int) (AnyRef, error) {
-	d, err := s.Dict()
-	for it := v.MapRange(); it.Next() && err == nil; {
-		var k, x AnyRef
-		if k, err = s.fromGo(it.Key().Interface(), depth+1); err != nil {
-			break
-		}
-		if x, err = s.fromGo(it.Value().Interface(), depth+1); err == nil {
-			err = d.Get().Set(k.Object(), x.Object())
-			x.Release()
-		}
-		k.Release()
+func (b *builder) list(n int, item func(int) any, depth int) error {
+	l, err := b.s.newList()
+	if err := b.push(l, err); err != nil {
+		return err
 	}
-	return ownedUnless(err, d)
+	for i := range n {
+		if err := b.value(item(i), depth+1); err != nil {
+			return err
+		}
+		if err := b.s.insert(l, b.made[len(b.made)-1], math.MaxInt); err != nil {
+			return err
+		}
+		b.s.drop(b.pop())
+	}
+	return nil
 }
 
-// fromNumber makes an int of any size, or a float.
-func (s *Space) fromNumber(n json.Number) (AnyRef, error) {
+// names pushes a dict of a map with strings as keys.
+func (b *builder) names(m map[string]any, depth int) error {
+	d, err := b.s.newTableObject(typeDict, &b.s.dicts)
+	if err := b.push(d, err); err != nil {
+		return err
+	}
+	for _, k := range sortedKeys(m) {
+		if err := b.value(m[k], depth+1); err != nil {
+			return err
+		}
+		if err := b.s.putString(tableOf(d), k, b.made[len(b.made)-1]); err != nil {
+			return err
+		}
+		b.s.drop(b.pop())
+	}
+	return nil
+}
+
+// mapKey is a key of a Go map.
+type mapKey struct {
+	obj  *header
+	key  reflect.Value
+	item reflect.Value
+}
+
+// dict pushes a dict of any map. All keys are made first, and sorted.
+func (b *builder) dict(m reflect.Value, depth int) error {
+	s := b.s
+	d, err := s.newTableObject(typeDict, &s.dicts)
+	if err := b.push(d, err); err != nil {
+		return err
+	}
+	keys := make([]mapKey, 0, m.Len())
+	first := len(b.made)
+	for it := m.MapRange(); it.Next(); {
+		if err := b.value(it.Key().Interface(), depth+1); err != nil {
+			return err
+		}
+		keys = append(keys, mapKey{b.made[len(b.made)-1], it.Key(), it.Value()})
+	}
+	slices.SortFunc(keys, mapKey.compare)
+	for _, k := range keys {
+		hash, err := hashOf(k.obj, 0)
+		if err != nil {
+			return err
+		}
+		i, _, err := tableOf(d).tab().locate(hash, k.obj)
+		if err != nil {
+			return err
+		}
+		if i >= 0 {
+			return sameKeys(m, keys, tableOf(d).tab().entry(i).key.object(), k)
+		}
+		if err := b.value(k.item.Interface(), depth+1); err != nil {
+			return err
+		}
+		if err := s.put(tableOf(d), hash, k.obj, b.made[len(b.made)-1]); err != nil {
+			return err
+		}
+		s.drop(b.pop())
+	}
+	for len(b.made) > first {
+		s.drop(b.pop())
+	}
+	return nil
+}
+
+// sameKeys says which two keys of a map are equal.
+func sameKeys(m reflect.Value, keys []mapKey, first *header, k mapKey) error {
+	i := slices.IndexFunc(keys, func(k mapKey) bool { return k.obj == first })
+	return fmt.Errorf("unsafeobj: FromGo: a %v has the keys %s and %s, which are equal in Python: leave one out, or make strings of them",
+		m.Type(), keys[i], k)
+}
+
+func (k mapKey) String() string {
+	v := k.key
+	for v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
+	return fmt.Sprintf("%v(%v)", v.Type(), v)
+}
+
+// compare sorts keys by kind, and by value; equal ones by their types in Go, so that of two
+// the same one is found to be there already.
+func (k mapKey) compare(other mapKey) int {
+	x, y := k.obj, other.obj
+	if c := cmp.Compare(keyRank(x), keyRank(y)); c != 0 {
+		return c
+	}
+	c := 0
+	switch {
+	case isNumber(x.typ):
+		c = compareNumbers(x, y)
+	case x.typ == typeString || x.typ == typeBytes:
+		c = cmp.Compare(stringOf(x).value(), stringOf(y).value())
+	}
+	if c == 0 && keyRank(x) < len(keyRanks) {
+		c = cmp.Compare(k.String(), other.String())
+	}
+	return c
+}
+
+var keyRanks = [...]typeID{typeNone, typeInt, typeString, typeBytes}
+
+func keyRank(h *header) int {
+	t := h.typ
+	if isNumber(t) {
+		t = typeInt
+	}
+	if i := slices.Index(keyRanks[:], t); i >= 0 {
+		return i
+	}
+	return len(keyRanks)
+}
+
+// compareNumbers is exact. NaN comes first.
+func compareNumbers(x, y *header) int {
+	if x.typ == typeFloat && y.typ == typeFloat {
+		return cmp.Compare(floatOf(x), floatOf(y))
+	}
+	if x.typ == typeFloat && floatOf(x) != floatOf(x) {
+		return -1
+	}
+	if y.typ == typeFloat && floatOf(y) != floatOf(y) {
+		return 1
+	}
+	return exact(x).Cmp(exact(y))
+}
+
+// exact returns a number that is no NaN.
+func exact(h *header) *big.Float {
+	if h.typ == typeFloat {
+		return big.NewFloat(floatOf(h))
+	}
+	return new(big.Float).SetInt(bigOf(h))
+}
+
+// number makes an int of any size, or a float.
+func (b *builder) number(n json.Number) error {
 	if v, err := n.Int64(); err == nil {
-		return anyOf(s.Int(v))
+		return b.value(v, 0)
 	}
 	if v, ok := new(big.Int).SetString(n.String(), 10); ok {
-		return anyOf(s.BigInt(v))
+		return b.value(v, 0)
 	}
 	v, err := n.Float64()
 	if err != nil && !math.IsInf(v, 0) {
-		return AnyRef{}, err
+		return err
 	}
-	return anyOf(s.Float(v))
+	return b.value(v, 0)
 }
 
 // ToGo makes a Go value of a borrowed object: nil, bool, int64 or *big.Int, float64,
 // string, []byte; []any of a tuple, list or set; and of a dict map[string]any, or
 // map[any]any if it has other keys than strings. A container that is in several places
 // is one slice or map in all of them. An object that contains itself is [ErrDepth]. An
-// instance is an error.
+// instance is an error, and so is a key that would not be found in a Go map: bytes, a
+// tuple, an int of more than 64 bits.
 func ToGo(o Object) (any, error) {
 	if o.addr == 0 {
 		return nil, ErrNoObject
 	}
 	h := at(o.addr)
-	s := rlockOf(h)
-	defer runlockOf(s)
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
 	return converter{}.value(h, 0)
 }
 
@@ -233,6 +415,9 @@ func (c converter) container(h *header, depth int) (any, error) {
 func (c converter) dict(o *tableObject, depth int) (any, error) {
 	named, other := map[string]any{}, map[any]any(nil)
 	for e, i := o.next(0); e != nil; e, i = o.next(i + 1) {
+		if e.key.object().typ == typeBig { // a *big.Int is found by its address
+			return nil, &TypeError{Want: "a key that Go can compare, of 64 bits at most", Got: "int"}
+		}
 		k, err := c.value(e.key.object(), depth+1)
 		if err != nil {
 			return nil, err

@@ -16,26 +16,37 @@ func (Dict) accepts(h *header) bool { return h.typ == typeDict }
 
 // Dict returns an empty dict, which the caller owns.
 func (s *Space) Dict() (Ref[Dict], error) {
-	h, err := s.newTableObject(typeDict, &s.dicts)
+	h, due, err := s.newDict()
+	if due {
+		s.collectFor(h)
+	}
 	return refTo[Dict](h), err
 }
 
-func (s *Space) newTableObject(t typeID, f *freeList) (*header, error) {
-	if err := s.enter(); err != nil {
-		return nil, err
+func (s *Space) newDict() (h *header, due bool, err error) {
+	if s.locks {
+		defer s.lockSlow().unlock()
 	}
-	var err error
+	h, err = s.newTableObject(typeDict, &s.dicts)
+	return h, s.gc.due(), err
+}
+
+// newTableObject makes an empty dict or set, with the Space locked.
+func (s *Space) newTableObject(t typeID, f *freeList) (*header, error) {
+	if !s.open {
+		return nil, ErrClosed
+	}
 	h := f.container()
 	if h == nil {
-		h, err = s.newContainer(t, gcBytes+unsafe.Sizeof(tableObject{}))
+		var err error
+		if h, err = s.newContainer(t, gcBytes+unsafe.Sizeof(tableObject{})); err != nil {
+			return nil, err
+		}
 	}
-	if err == nil {
-		o := tableOf(h)
-		o.table, o.n = 0, 0
-		s.track(h)
-	}
-	s.leave()
-	return h, err
+	o := tableOf(h)
+	o.table, o.n = 0, 0
+	s.track(h)
+	return h, nil
 }
 
 // Len returns the number of entries.
@@ -46,10 +57,10 @@ func tableLen(o Object) int {
 		return 0
 	}
 	h := at(o.addr)
-	s := rlockOf(h)
-	n := tableOf(h).n
-	runlockOf(s)
-	return n
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
+	return tableOf(h).n
 }
 
 // Set sets the value of a key, both borrowed. A key that is there already stays. A
@@ -64,12 +75,19 @@ func (d Dict) Set(k, v Object) error {
 		return err
 	}
 	s := spaceOf(h)
-	s.lock()
-	hash, err := hashOf(key, 0)
-	if err == nil {
-		err = s.put(tableOf(h), hash, key, value)
+	if s.locks {
+		defer s.lockSlow().unlock()
 	}
-	s.unlock()
+	if key.typ >= firstContainer { // functions of a Class may be called
+		incref(value)
+		defer s.drop(value)
+	}
+	hash, err := hashOf(key, 0)
+	if err != nil {
+		return err
+	}
+	err = s.put(tableOf(h), hash, key, value)
+	s.settle()
 	return err
 }
 
@@ -107,9 +125,11 @@ func (d Dict) SetString(k string, v Object) error {
 		return err
 	}
 	s := spaceOf(h)
-	s.lock()
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
 	err = s.putString(tableOf(h), k, value)
-	s.unlock()
+	s.settle()
 	return err
 }
 
@@ -142,23 +162,29 @@ func (d Dict) Get(k Object) (AnyRef, error) {
 		return AnyRef{}, ErrNoObject
 	}
 	h := at(d.addr)
-	s := rlockOf(h)
-	hash, err := hashOf(at(k.addr), 0)
-	i := -1
-	if err == nil {
-		i, _, err = tableOf(h).tab().locate(hash, at(k.addr))
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
+	i, err := find(h, at(k.addr))
+	if err != nil {
+		return AnyRef{}, err
 	}
 	if i < 0 {
-		runlockOf(s)
-		if err == nil {
-			err = ErrNotFound
-		}
-		return AnyRef{}, err
+		return AnyRef{}, ErrNotFound
 	}
 	x := tableOf(h).tab().entry(i).value.object()
 	incref(x)
-	runlockOf(s)
 	return refTo[Object](x), nil
+}
+
+// find returns the number of the entry of a dict or set with a key, or -1.
+func find(h, key *header) (int, error) {
+	hash, err := hashOf(key, 0)
+	if err != nil || isDead(h) { // nothing is in a dead one, and its table may be another's
+		return -1, err
+	}
+	i, _, err := tableOf(h).tab().locate(hash, key)
+	return i, err
 }
 
 // GetString is [Dict.Get] for a str key, which need not be an object.
@@ -168,16 +194,16 @@ func (d Dict) GetString(k string) (AnyRef, error) {
 	}
 	h := at(d.addr)
 	hash := hashString(k)
-	s := rlockOf(h)
-	if t := tableOf(h).tab(); t != nil {
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
+	if t := tableOf(h).tab(); t != nil && !isDead(h) {
 		if i := t.findString(hash, k); i >= 0 {
 			x := t.entry(i).value.object()
 			incref(x)
-			runlockOf(s)
 			return refTo[Object](x), nil
 		}
 	}
-	runlockOf(s)
 	return AnyRef{}, ErrNotFound
 }
 
@@ -185,20 +211,23 @@ func (d Dict) GetString(k string) (AnyRef, error) {
 func (d Dict) Delete(k Object) error { return tableDelete(d.object, k) }
 
 func tableDelete(c, k Object) error {
-	if c.addr == 0 || k.addr == 0 {
+	h, err := live(c)
+	if err != nil {
+		return err
+	}
+	if k.addr == 0 {
 		return ErrNoObject
 	}
-	h := at(c.addr)
 	s := spaceOf(h)
-	s.lock()
-	hash, err := hashOf(at(k.addr), 0)
-	if err == nil {
-		var i int
-		if i, _, err = tableOf(h).tab().locate(hash, at(k.addr)); err == nil {
-			err = s.remove(tableOf(h), i)
-		}
+	if s.locks {
+		defer s.lockSlow().unlock()
 	}
-	s.unlock()
+	i, err := find(h, at(k.addr))
+	if err != nil {
+		return err
+	}
+	err = s.remove(tableOf(h), i)
+	s.settle()
 	return err
 }
 
@@ -218,17 +247,20 @@ func (s *Space) remove(o *tableObject, i int) error {
 
 // DeleteString is [Dict.Delete] for a str key.
 func (d Dict) DeleteString(k string) error {
-	if d.addr == 0 {
-		return ErrNoObject
+	h, err := live(d.object)
+	if err != nil {
+		return err
 	}
-	h := at(d.addr)
 	s := spaceOf(h)
-	s.lock()
-	err := ErrNotFound
-	if t := tableOf(h).tab(); t != nil {
-		err = s.remove(tableOf(h), t.findString(hashString(k), k))
+	if s.locks {
+		defer s.lockSlow().unlock()
 	}
-	s.unlock()
+	t := tableOf(h).tab()
+	if t == nil {
+		return ErrNotFound
+	}
+	err = s.remove(tableOf(h), t.findString(hashString(k), k))
+	s.settle()
 	return err
 }
 
@@ -236,12 +268,14 @@ func (d Dict) DeleteString(k string) error {
 func (d Dict) Clear() error { return tableClear(d.object) }
 
 func tableClear(c Object) error {
-	if c.addr == 0 {
-		return ErrNoObject
+	h, err := live(c)
+	if err != nil {
+		return err
 	}
-	h := at(c.addr)
 	s := spaceOf(h)
-	s.lock()
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
 	old := *tableOf(h) // empty before the first of them dies
 	tableOf(h).table, tableOf(h).n = 0, 0
 	for e, i := old.next(0); e != nil; e, i = old.next(i + 1) {
@@ -253,7 +287,7 @@ func tableClear(c Object) error {
 	if p := old.table.ptr(); p != nil {
 		s.free(p)
 	}
-	s.unlock()
+	s.settle()
 	return nil
 }
 
@@ -265,19 +299,18 @@ func tableContains(c, k Object) (bool, error) {
 		return false, ErrNoObject
 	}
 	h := at(c.addr)
-	s := rlockOf(h)
-	hash, err := hashOf(at(k.addr), 0)
-	i := -1
-	if err == nil {
-		i, _, err = tableOf(h).tab().locate(hash, at(k.addr))
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
 	}
-	runlockOf(s)
+	i, err := find(h, at(k.addr))
 	return i >= 0, err
 }
 
 // All returns keys and values in the order of insertion. Both are borrowed for their
-// round of the loop. If the dict changes meanwhile, entries may be missed or come
-// twice.
+// round of the loop, which keeps the dict. The loop has as many rounds at most as the
+// dict has entries at its beginning, so that one whose body adds keys ends: those of the
+// beginning come once each, and the new ones do not come. If the body deletes keys too,
+// entries may be missed, or come twice.
 func (d Dict) All() iter.Seq2[Object, Object] {
 	return func(yield func(k, v Object) bool) {
 		tableAll(d.object, func(e entry) bool {
@@ -288,30 +321,58 @@ func (d Dict) All() iter.Seq2[Object, Object] {
 
 // tableAll calls f for each entry, holding its references, also if f panics.
 func tableAll(c Object, f func(entry) bool) {
-	if c.addr == 0 {
+	if c.addr == 0 || isDead(at(c.addr)) {
 		return
 	}
-	h := at(c.addr)
-	o := tableOf(h)
-	for i := 0; ; i++ {
-		s := rlockOf(h)
-		p, j := o.next(i)
-		if p == nil {
-			runlockOf(s)
+	r := Own(c)
+	defer r.Release()
+	h, at := at(c.addr), position{}
+	for {
+		e, ok := at.step(h)
+		if !ok || !lendEntry(e, f) {
 			return
 		}
-		e := entry{key: p.key}
-		incref(e.key.object())
-		if h.typ == typeDict {
-			e.value = p.value
-			incref(e.value.object())
-		}
-		runlockOf(s)
-		if !lendEntry(e, f) {
-			return
-		}
-		i = j
 	}
+}
+
+// position is where a loop over a table is: at an entry, of which only hash and key are
+// set.
+type position struct {
+	entry
+	i      int // its number
+	begun  bool
+	rounds int // that are left
+}
+
+// step goes on to the next entry, and returns it with references to key and value.
+func (p *position) step(h *header) (entry, bool) {
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
+	o := tableOf(h)
+	if isDead(h) {
+		return entry{}, false
+	}
+	if !p.begun {
+		p.begun, p.rounds, p.i = true, o.n, -1
+	} else if t := o.tab(); t != nil && (p.i >= t.filled || t.entry(p.i).key != p.key) {
+		// It was deleted, or is elsewhere in a new table.
+		if i := t.number(p.hash, p.key); i >= 0 {
+			p.i = i
+		}
+	}
+	e, i := o.next(p.i + 1)
+	if e == nil || p.rounds == 0 {
+		return entry{}, false
+	}
+	p.rounds--
+	p.i, p.hash, p.key = i, e.hash, e.key
+	incref(e.key.object())
+	if h.typ == typeSet {
+		return entry{key: e.key}, true
+	}
+	incref(e.value.object())
+	return entry{key: e.key, value: e.value}, true
 }
 
 func lendEntry(e entry, f func(entry) bool) bool {
@@ -334,17 +395,53 @@ func (Set) accepts(h *header) bool { return h.typ == typeSet }
 
 // Set returns a set of items, which are borrowed. The caller owns it.
 func (s *Space) Set(items ...Object) (Ref[Set], error) {
-	h, err := s.newTableObject(typeSet, &s.sets)
-	r := refTo[Set](h)
-	for _, x := range items {
-		if err == nil {
-			err = r.Get().Add(x)
-		}
+	if err := s.admit(items); err != nil {
+		return Ref[Set]{}, err
+	}
+	h, due, err := s.newSet(items)
+	if due {
+		s.collectFor(h)
+	}
+	return refTo[Set](h), err
+}
+
+func (s *Space) newSet(items []Object) (h *header, due bool, err error) {
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
+	h, err = s.newTableObject(typeSet, &s.sets)
+	if err == nil && len(items) > 0 {
+		err = s.addAll(h, items)
 	}
 	if err != nil {
-		r.Release()
+		h = nil
 	}
-	return r, err
+	return h, s.gc.due(), err
+}
+
+// addAll adds items to a new set, and holds them before a function of a Class is called.
+// If it does not come to its end it releases the set.
+func (s *Space) addAll(h *header, items []Object) (err error) {
+	done := false
+	for _, x := range items {
+		incref(at(x.addr))
+	}
+	defer func() {
+		for _, x := range items {
+			s.drop(at(x.addr))
+		}
+		if !done {
+			s.drop(h)
+		}
+		s.settle()
+	}()
+	for _, x := range items {
+		if err := s.add(tableOf(h), at(x.addr)); err != nil {
+			return err
+		}
+	}
+	done = true
+	return nil
 }
 
 // Len returns the number of items.
@@ -358,9 +455,11 @@ func (v Set) Add(k Object) error {
 		return err
 	}
 	s := spaceOf(h)
-	s.lock()
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
 	err = s.add(tableOf(h), key)
-	s.unlock()
+	s.settle()
 	return err
 }
 
@@ -390,7 +489,7 @@ func (v Set) Clear() error { return tableClear(v.object) }
 func (v Set) Contains(k Object) (bool, error) { return tableContains(v.object, k) }
 
 // All returns the items in the order of insertion, each borrowed for its round of
-// the loop. If the set changes meanwhile, items may be missed or come twice.
+// the loop. Of a loop whose body changes the set what [Dict.All] says holds.
 func (v Set) All() iter.Seq[Object] {
 	return func(yield func(Object) bool) {
 		tableAll(v.object, func(e entry) bool { return yield(objectOf(e.key.object())) })

@@ -20,27 +20,33 @@ func Equal(a, b Object) (bool, error) {
 		return false, ErrNoObject
 	}
 	x, y := at(a.addr), at(b.addr)
-	for _, s := range lockBoth(x, y) {
-		defer s.mu.RUnlock()
+	if x.space < 0 || y.space < 0 {
+		defer unlockBoth(lockBoth(x, y))
 	}
 	return equal(x, y, 0)
 }
 
 // lockBoth locks the shared Spaces of two objects for reading, in the order of their
-// numbers.
-func lockBoth(x, y *header) []*Space {
-	a, b := min(x.space, y.space), max(x.space, y.space)
-	var locked []*Space
-	if a < 0 {
-		locked = append(locked, spaceByID(a))
+// numbers, and returns them.
+func lockBoth(x, y *header) (a, b *Space) {
+	i, j := min(x.space, y.space), max(x.space, y.space)
+	if i < 0 {
+		a = spaceByID(i)
+		a.mu.RLock()
 	}
-	if b < 0 && b != a {
-		locked = append(locked, spaceByID(b))
+	if j < 0 && j != i {
+		b = spaceByID(j)
+		b.mu.RLock()
 	}
-	for _, s := range locked {
-		s.mu.RLock()
+	return a, b
+}
+
+func unlockBoth(a, b *Space) {
+	for _, s := range [...]*Space{a, b} {
+		if s != nil {
+			s.mu.RUnlock()
+		}
 	}
-	return locked
 }
 
 // equalItems is what containers ask: identity first.

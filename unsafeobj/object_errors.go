@@ -13,10 +13,11 @@ var (
 	ErrNoObject = errors.New("unsafeobj: no object: the handle is zero, or its Ref was released")
 	// ErrSpace: an object was to be put into an object of another Space.
 	ErrSpace = errors.New("unsafeobj: the objects are of different Spaces")
-	// ErrClosed: the Space is closed.
-	ErrClosed = errors.New("unsafeobj: the Space is closed")
-	// ErrBusy: Close was called by a finaliser or a callback, or while one runs.
-	ErrBusy = errors.New("unsafeobj: a Space is not closed while a finalizer or callback runs")
+	// ErrClosed: the Space is closed, or was not made by NewSpace.
+	ErrClosed = errors.New("unsafeobj: the Space is closed, or was not made by NewSpace")
+	// ErrBusy: Close was called by a finaliser, a callback or a function of a Class, or
+	// while one runs.
+	ErrBusy = errors.New("unsafeobj: a Space is not closed while a finalizer, a callback or a class's function runs")
 	// ErrReentered: a function of a Class wanted to change an object.
 	ErrReentered = errors.New("unsafeobj: a class's function changes objects, in the middle of an operation")
 	// ErrNotFound: no such key or value.
@@ -45,11 +46,12 @@ func (e *TypeError) Error() string {
 }
 
 // CountError is an object whose count would have become negative. It reaches
-// SpaceOptions.Report, or the error of Close. Without SpaceOptions.Debug it is
-// found only while the object's block is not used again.
+// SpaceOptions.Report, or the error of Close, or is returned by what was to use a dead
+// container. Without SpaceOptions.Debug it is found only while the object's block is not
+// used again.
 type CountError struct {
 	Type string // name of its Type
-	What string // such as "is released"
+	What string // such as "is released", or "is used"
 }
 
 func (e *CountError) Error() string {

@@ -1,6 +1,7 @@
 package unsafeobj
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ const (
 	gcFinalized             // its finaliser was called
 	gcWeak                  // there are weak references to it
 	gcLinks                 // it may refer to containers: else there is nothing to follow
+	gcDead                  // its last reference is gone, and it is in no list
 
 	gcCycle = gcYoung | gcOld | gcWhite | gcTouched
 )
@@ -42,6 +44,15 @@ func (l *gcHead) reset() {
 }
 
 func (l *gcHead) empty() bool { return l.next.gc() == l }
+
+// whole reports whether the one after g knows so. A walk on which each does comes back to
+// where it began: what it met twice would have two before it.
+func (g *gcHead) whole() bool {
+	next := g.next.gc()
+	return next != nil && next.prev.gc() == g
+}
+
+var errBroken = errors.New("unsafeobj: the Space's lists are broken: was an owned Space used by two goroutines at once, or an object after its last Release?")
 
 func (l *gcHead) push(g *gcHead) {
 	last := l.prev.gc()
@@ -178,12 +189,17 @@ const (
 //	subtract  refs-- for each reference from the set; what is left is from outside
 //	mark      what has refs left, and what can be reached from it, is alive; the
 //	          rest is white
-//	weak      weak references to white objects are cleared
+//	weak      weak references to white objects that have a callback are cleared, and
+//	          the callbacks are called
 //	finalize  finalisers of white objects are called, once in a life
-//	recount,  count, subtract and mark again, on the white ones alone: finalisers
-//	…         may have brought some to life
+//	recount,  count, subtract and mark again, on the white ones alone: callbacks and
+//	…         finalisers may have brought some to life
 //	cut       references from white objects to others are dropped
-//	free      white objects are freed
+//	free      white objects are freed, and weak references to them that are left are
+//	          cleared
+//
+// A weak reference without a callback so lives as long as its object, though nobody gets
+// the object through it until the finalisers have been called.
 //
 // A collection in slices lets the program run between any two steps. Then what was
 // garbage at its start is found exactly, for nobody can touch it. What is alive must
@@ -199,7 +215,6 @@ type collector struct {
 	gen   [generations]generation
 	slice SliceLimit
 
-	alarm     int  // beyond this count of the youngest leave looks what is to do; in a shared Space always
 	off       bool // Disable
 	busy      bool // a collection is under way; one at a time, besides the old one
 	pendingN  int  // long_lived_pending: came to the oldest generation since its last collection
@@ -316,21 +331,30 @@ func (c *collector) pass(g *gcHead) {
 	}
 }
 
-// each calls f for all containers; f may revive the one that it is called for.
-func (c *collector) each(f func(*header)) {
+// each calls f for all containers; f may revive or unlink the one that it is called for.
+// Where a list is broken it ends.
+func (c *collector) each(f func(*header)) error {
 	for i := range c.heads {
 		l := &c.heads[i]
+		if !l.whole() {
+			return errBroken
+		}
 		for g := l.next.gc(); g != l; {
+			if !g.whole() {
+				return errBroken
+			}
 			next := g.next.gc()
 			f(g.object())
 			g = next
 		}
 	}
+	return nil
 }
 
+// size counts the objects of a list, up to where it is broken.
 func (l *gcHead) size() int {
 	n := 0
-	for g := l.next.gc(); g != l; g = g.next.gc() {
+	for g := l; g.whole() && g.next.gc() != l; g = g.next.gc() {
 		n++
 	}
 	return n
@@ -387,19 +411,17 @@ func (c *collector) packed(h *header) {
 	}
 }
 
-// condemned reports whether a collection has found an object to be garbage, which it
-// will finalise, or take apart: nobody gets hold of it any more, but through what
-// finalisers do. Weak references of before are gone when they are called, so that
-// those that are left are their doing.
-func (c *collector) condemned(g *gcHead, weakly bool) bool {
+// condemned returns how far a collection is that has found an object to be garbage, which
+// it will finalise, or take apart; and false if none has.
+func (c *collector) condemned(g *gcHead) (phase, bool) {
 	o := c.young
 	if g.flags&gcOld != 0 {
 		o = c.old
 	}
 	if o == nil || g.flags&gcWhite == 0 || o.phase < clearing {
-		return false
+		return 0, false
 	}
-	return o.phase != finalizing || !weakly
+	return o.phase, true
 }
 
 // revive moves a white object back to where it is marked.
@@ -517,7 +539,13 @@ func (o *cycle) to(p phase, list *gcHead) {
 func (o *cycle) count(b *budget) {
 	list := o.work
 	g := o.cursor.gc()
+	if !g.prev.gc().whole() {
+		panic(errBroken)
+	}
 	for ; g != list; g = g.next.gc() {
+		if !g.whole() { // the phases that follow would not end
+			panic(errBroken)
+		}
 		g.flags = g.flags&^gcCycle | o.bit
 		if g.refs = atomic.LoadInt32(&g.object().refs); g.refs <= 0 {
 			g.flags |= gcTouched // immortal
@@ -687,7 +715,7 @@ func (s *Space) wantsFinalizer(g *gcHead) bool {
 func (o *cycle) clearWeak(b *budget, s *Space) {
 	for g := o.cursor.gc(); g != o.white; g = g.next.gc() {
 		if g.flags&gcWeak != 0 {
-			s.clearWeak(g.object())
+			s.clearWeak(g.object(), true)
 		}
 		if b.spend(1) {
 			o.cursor = g.next
@@ -704,7 +732,7 @@ func (o *cycle) finalize(b *budget, s *Space) {
 		if s.wantsFinalizer(g) {
 			incref(g.object())
 			g.flags |= gcFinalized
-			o.calls = append(o.calls, callback{obj: g.object()})
+			o.calls = append(o.calls, callback{obj: g.object(), final: true})
 		}
 		if b.spend(1) {
 			o.cursor = g.next
@@ -746,7 +774,7 @@ func (o *cycle) free(b *budget, s *Space) {
 		next, h := g.next.gc(), g.object()
 		h.refs = 0
 		if g.flags&gcWeak != 0 {
-			s.clearWeak(h) // a finaliser made it
+			s.clearWeak(h, false)
 		}
 		s.freeContainer(h)
 		o.collected++
@@ -798,24 +826,24 @@ func (c *collector) runWhole(gen int) *cycle {
 	return o
 }
 
-// enter locks the Space and makes the caller the one that collects, unless somebody
-// does so already, or the Space is closed.
-func (c *collector) enter() (ok bool, err error) {
-	if err := c.s.enter(); err != nil {
-		return false, err
+// alone calls f with the Space locked, as the one that collects, unless somebody does so
+// already, or the Space is closed.
+func (c *collector) alone(f func()) error {
+	s := c.s
+	if s.locks {
+		defer s.lockSlow().unlock()
+	} else {
+		defer s.settle()
 	}
-	if c.busy {
-		c.s.unlock()
-		return false, nil
+	if !s.open {
+		return ErrClosed
 	}
-	c.busy = true
-	return true, nil
-}
-
-// leave ends what enter began.
-func (c *collector) leave() {
-	c.busy = false
-	c.s.unlock()
+	if !c.busy {
+		c.busy = true
+		defer func() { c.busy = false }()
+		f()
+	}
+	return nil
 }
 
 // finish books a collection.
@@ -841,13 +869,21 @@ func (c *collector) finish(o *cycle) {
 	c.young = nil
 }
 
-// collectDue is called after an allocation that reached the threshold, unlocked.
+// collectFor is called after an allocation that reached the threshold, unlocked. If user
+// code ends the goroutine, so that nobody gets the new object, it is released.
+func (s *Space) collectFor(h *header) {
+	kept := false
+	defer func() {
+		if !kept && h != nil {
+			decref(h)
+		}
+	}()
+	_ = s.gc.alone(s.collectDue) // a closed Space needs none
+	kept = true
+}
+
 func (s *Space) collectDue() {
 	c := &s.gc
-	if ok, err := c.enter(); !ok || err != nil {
-		return
-	}
-	defer c.leave()
 	gen := -1
 	for i := oldest; i >= 0 && gen < 0 && !c.off; i-- {
 		if c.gen[i].count > c.gen[i].threshold && (i < oldest || c.pendingN >= c.totalN/4) {
@@ -879,17 +915,15 @@ func (s *Space) Collect(generation int) (int, error) {
 	if generation < 0 || generation > oldest {
 		return 0, fmt.Errorf("unsafeobj: Collect: generation %d, want 0 to %d", generation, oldest)
 	}
-	c := &s.gc
-	if ok, err := c.enter(); !ok {
-		return 0, err
-	}
-	defer c.leave()
-	freed := 0
-	if o := c.old; o != nil && generation == oldest {
-		c.run(o, newBudget(SliceLimit{}))
-		freed = o.collected
-	}
-	return freed + c.runWhole(generation).collected, nil
+	c, freed := &s.gc, 0
+	err := c.alone(func() {
+		if o := c.old; o != nil && generation == oldest {
+			c.run(o, newBudget(SliceLimit{}))
+			freed = o.collected
+		}
+		freed += c.runWhole(generation).collected
+	})
+	return freed, err
 }
 
 // CollectSlice does one slice of a collection of the oldest generation, as allocation
@@ -903,14 +937,13 @@ func (s *Space) CollectSlice() (done bool, err error) {
 		_, err := s.Collect(oldest)
 		return true, err
 	}
-	if ok, err := c.enter(); !ok {
-		return false, err
-	}
-	defer c.leave()
-	if c.old == nil {
-		c.begin(oldest, true)
-	}
-	return c.run(c.old, newBudget(c.slice)), nil
+	err = c.alone(func() {
+		if c.old == nil {
+			c.begin(oldest, true)
+		}
+		done = c.run(c.old, newBudget(c.slice))
+	})
+	return done, err
 }
 
 // Disable stops collections that come by themselves. Counts still free what they can.
@@ -920,9 +953,10 @@ func (s *Space) Disable() { s.setOff(true) }
 func (s *Space) Enable() { s.setOff(false) }
 
 func (s *Space) setOff(off bool) {
-	s.lock()
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
 	s.gc.off = off
-	s.unlock()
 }
 
 // SetThreshold sets when collections come by themselves: one of generation 0 when
@@ -931,17 +965,15 @@ func (s *Space) setOff(off bool) {
 // At first they are 700, 10 and 10. With 0, or less, each is followed by one; to have
 // none, [Space.Disable] them.
 func (s *Space) SetThreshold(g0, g1, g2 int) {
-	s.lock()
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
 	s.gc.setThresholds(g0, g1, g2)
-	s.unlock()
 }
 
 func (c *collector) setThresholds(all ...int) {
 	for i, n := range all {
 		c.gen[i].threshold = n
-	}
-	if c.alarm = all[0]; c.s.shared {
-		c.alarm = -1
 	}
 }
 
@@ -950,23 +982,23 @@ func (c *collector) setThresholds(all ...int) {
 // While another collection is under way it does nothing.
 func (s *Space) Freeze() {
 	c := &s.gc
-	if ok, err := c.enter(); !ok || err != nil {
-		return
-	}
-	defer c.leave()
-	if c.old != nil {
-		c.run(c.old, newBudget(SliceLimit{}))
-	}
-	for i := range c.gen {
-		c.heads[listFrozen].take(&c.heads[i])
-		c.gen[i].count = 0
-	}
+	_ = c.alone(func() { // a closed Space has none
+		if c.old != nil {
+			c.run(c.old, newBudget(SliceLimit{}))
+		}
+		for i := range c.gen {
+			c.heads[listFrozen].take(&c.heads[i])
+			c.gen[i].count = 0
+		}
+	})
 }
 
 // Unfreeze puts what Freeze took out into the oldest generation.
 func (s *Space) Unfreeze() {
-	if s.enter() == nil {
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
+	if s.open {
 		s.gc.heads[oldest].take(&s.gc.heads[listFrozen])
-		s.unlock()
 	}
 }

@@ -14,8 +14,9 @@ func SizeOf(o Object) int {
 		return 0
 	}
 	h := at(o.addr)
-	s := rlockOf(h)
-	defer runlockOf(s)
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
 	return sizeOfObject(h)
 }
 
@@ -40,8 +41,9 @@ func DeepSizeOf(o Object) int {
 		return 0
 	}
 	h := at(o.addr)
-	s := rlockOf(h)
-	defer runlockOf(s)
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
 	n := 0
 	seen := map[*header]struct{}{h: {}}
 	for todo := []*header{h}; len(todo) > 0; {
@@ -73,8 +75,9 @@ func Referents(o Object) []Object {
 		return nil
 	}
 	h := at(o.addr)
-	s := rlockOf(h)
-	defer runlockOf(s)
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
 	var all []Object
 	for c := childrenOf(h); c.left > 0; {
 		var x *header
@@ -93,12 +96,15 @@ func (s *Space) Referrers(o Object) []AnyRef {
 		return nil
 	}
 	target := at(o.addr)
-	if s.enter() != nil {
+	if s.locks {
+		defer s.lockSlow().mu.Unlock()
+	}
+	if !s.open {
 		return nil
 	}
 	var all []AnyRef
-	s.gc.each(func(h *header) {
-		if s.gc.condemned(gcOf(h), false) {
+	_ = s.gc.each(func(h *header) { // Close tells the error
+		if _, condemned := s.gc.condemned(gcOf(h)); condemned {
 			return
 		}
 		for c := childrenOf(h); c.left > 0; {
@@ -111,6 +117,5 @@ func (s *Space) Referrers(o Object) []AnyRef {
 			}
 		}
 	})
-	s.unlock()
 	return all
 }

@@ -2,17 +2,19 @@ package unsafeobj
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"strconv"
+	"unicode/utf8"
 	"unsafe"
 )
 
 // DecodeJSON reads one JSON value straight into objects, which the caller owns. It
 // sets d.UseNumber: integers become ints of any size. Names in JSON objects are
 // interned. d may stand within an array that the program has opened; its end is an error
-// here, so ask d.More first.
+// here, so ask d.More first. d itself puts U+FFFD in the place of what is not UTF-8.
 func (s *Space) DecodeJSON(d *json.Decoder) (AnyRef, error) {
 	d.UseNumber()
 	// open are the containers that the next token is in, the innermost last; of a
@@ -22,20 +24,19 @@ func (s *Space) DecodeJSON(d *json.Decoder) (AnyRef, error) {
 		key AnyRef
 	}
 	var open []level
-	fail := func(err error) (AnyRef, error) {
+	defer func() { // also if what d reads from panics, or ends the goroutine
 		for i := range open {
 			open[i].obj.Release()
 			open[i].key.Release()
 		}
-		return AnyRef{}, err
-	}
+	}()
 	for {
 		token, err := d.Token()
 		if err != nil {
 			if err == io.EOF && len(open) > 0 {
 				err = io.ErrUnexpectedEOF
 			}
-			return fail(err)
+			return AnyRef{}, err
 		}
 		var x AnyRef
 		switch t := token.(type) {
@@ -59,55 +60,97 @@ func (s *Space) DecodeJSON(d *json.Decoder) (AnyRef, error) {
 		case string:
 			if n := len(open); n > 0 && open[n-1].obj.Object().isDict() && open[n-1].key.IsZero() {
 				if open[n-1].key, err = anyOf(s.Intern(t)); err != nil {
-					return fail(err)
+					return AnyRef{}, err
 				}
 				continue
 			}
 			x, err = anyOf(s.String(t))
 		default:
-			x, err = s.fromGo(t, 0)
+			b := builder{s: s} // of what is no container, which needs no lock
+			if err = b.value(t, 0); err == nil {
+				x = refTo[Object](b.pop())
+			}
 		}
 		if err != nil {
-			return fail(err)
+			return AnyRef{}, err
 		}
 		if len(open) == 0 {
 			return x, nil
 		}
-		top := &open[len(open)-1]
-		if top.obj.Object().isDict() {
-			err = Dict{object: top.obj.Object()}.Set(top.key.Object(), x.Object())
-			top.key.Release()
-		} else {
-			err = List{object: top.obj.Object()}.Append(x.Object())
-		}
-		x.Release()
-		if err != nil {
-			return fail(err)
+		if err := putInto(&open[len(open)-1].obj, &open[len(open)-1].key, x); err != nil {
+			return AnyRef{}, err
 		}
 	}
 }
+
+// putInto gives x to a list, or with a key to a dict, and releases both.
+func putInto(r, key *AnyRef, x AnyRef) error {
+	o := r.Object()
+	defer x.Release()
+	if !o.isDict() {
+		return List{object: o}.Append(x.Object())
+	}
+	defer key.Release()
+	return Dict{object: o}.Set(key.Object(), x.Object())
+}
+
+// anyOf forgets the kind.
+func anyOf[T View](r Ref[T], err error) (AnyRef, error) { return r.Any(), err }
 
 func (o Object) isDict() bool { return at(o.addr).typ == typeDict }
 
 // EncodeJSON writes a borrowed object as JSON, without white space. Tuples and
-// lists are arrays; a dict must have str keys. What JSON cannot say, such as a set
-// or NaN, is an error, and so is an object that contains itself. An object that is in
-// several places is written in each: more than 1 GiB in all is [ErrTooLong].
+// lists are arrays; a dict must have str keys. What JSON cannot say, such as a set,
+// NaN, or text that is not UTF-8, is an error, and so is an object that contains itself. An
+// object that is in several places is written in each: more than 1 GiB in all is
+// [ErrTooLong].
 func EncodeJSON(w io.Writer, o Object) error {
 	if o.addr == 0 {
 		return ErrNoObject
 	}
-	h := at(o.addr)
-	e := encoder{limit: maxText}
-	s := rlockOf(h)
-	err := e.value(h, 0)
-	runlockOf(s)
+	text, err := encode(at(o.addr))
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(e.text)
+	_, err = w.Write(text)
 	return err
 }
+
+func encode(h *header) ([]byte, error) {
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
+	e := encoder{limit: maxText}
+	err := e.value(h, 0)
+	return e.text, err
+}
+
+// MarshalJSON is [EncodeJSON] for package json.
+func (o Object) MarshalJSON() ([]byte, error) {
+	if o.addr == 0 {
+		return nil, ErrNoObject
+	}
+	return encode(at(o.addr))
+}
+
+// MarshalJSON is [EncodeJSON] for package json.
+func (r Ref[T]) MarshalJSON() ([]byte, error) { return r.Object().MarshalJSON() }
+
+// MarshalJSON is [EncodeJSON] of the dict of the names, for package json.
+func (n *Namespace) MarshalJSON() ([]byte, error) { return n.names.MarshalJSON() }
+
+// MarshalJSON is an error: the object may be gone.
+func (Weak[T]) MarshalJSON() ([]byte, error) {
+	return nil, errors.New("unsafeobj: a Weak is not marshalled: Get the object, and marshal that")
+}
+
+// MarshalJSON is an error, for who has no handle on the owner cannot read a Field.
+func (Field[T]) MarshalJSON() ([]byte, error) {
+	return nil, errors.New("unsafeobj: a Field is not marshalled by itself: Get it, and marshal that")
+}
+
+// maxShown is how many bytes of a text are shown in an error.
+const maxShown = 64
 
 // maxText is how many bytes of text are made of an object.
 const maxText = 1 << 30
@@ -197,6 +240,12 @@ func (e *encoder) object(o *tableObject, depth int) error {
 }
 
 func (e *encoder) string(h *header) error {
+	if v := stringOf(h).value(); !utf8.ValidString(v) {
+		var p printer
+		p.quote(v[:min(len(v), maxShown)], false)
+		return fmt.Errorf("unsafeobj: EncodeJSON: a str of %d bytes, %s, is not UTF-8, which JSON cannot say: encode it first, in base64 say",
+			len(v), p.String())
+	}
 	text, err := json.Marshal(stringOf(h).value())
 	e.text = append(e.text, text...)
 	return err

@@ -42,25 +42,34 @@ func (s *Space) Tuple(items ...Object) (Ref[Tuple], error) {
 	if err := s.admit(items); err != nil {
 		return Ref[Tuple]{}, err
 	}
-	if err := s.enter(); err != nil {
-		return Ref[Tuple]{}, err
+	h, due, err := s.newTuple(items)
+	if due {
+		s.collectFor(h)
 	}
-	var h *header
-	var err error
+	return refTo[Tuple](h), err
+}
+
+func (s *Space) newTuple(items []Object) (h *header, due bool, err error) {
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
+	if !s.open {
+		return nil, false, ErrClosed
+	}
 	if len(items) <= maxFreeTuple {
 		h = s.tuples[len(items)].container()
 	}
 	if h == nil {
 		h, err = s.newContainer(typeTuple, gcBytes+tupleBytes+uintptr(len(items))*ptrBytes)
 	}
-	if err == nil {
-		t := tupleOf(h)
-		t.n = len(items)
-		s.fill(h, t.item(0), items)
-		s.track(h)
+	if err != nil {
+		return nil, false, err
 	}
-	s.leave()
-	return refTo[Tuple](h), err
+	t := tupleOf(h)
+	t.n = len(items)
+	s.fill(h, t.item(0), items)
+	s.track(h)
+	return h, s.gc.due(), nil
 }
 
 // fill lets h, a new container of s, refer to items, in a row from first on.
@@ -80,10 +89,11 @@ func (s *Space) fill(h *header, first *link, items []Object) {
 // admit checks objects that are to be put into one of s.
 func (s *Space) admit(items []Object) error {
 	for _, x := range items {
-		if x.addr == 0 {
-			return ErrNoObject
+		h, err := live(x)
+		if err != nil {
+			return err
 		}
-		if id := at(x.addr).space; id != s.id && id != 0 {
+		if h.space != s.id && h.space != 0 {
 			return ErrSpace
 		}
 	}
@@ -110,10 +120,15 @@ func (t Tuple) Get(i int) (Object, error) {
 	return objectOf(o.item(i).object()), nil
 }
 
-// All returns the items, borrowed from the tuple.
+// All returns the items, borrowed from the tuple, which the loop keeps.
 func (t Tuple) All() iter.Seq2[int, Object] {
 	return func(yield func(int, Object) bool) {
-		for i := range t.Len() {
+		if t.addr == 0 || isDead(at(t.addr)) {
+			return
+		}
+		t := Own(t)
+		defer t.Release()
+		for i := range t.Get().Len() {
 			if !yield(i, objectOf(tupleOf(at(t.addr)).item(i).object())) {
 				return
 			}
@@ -147,28 +162,46 @@ func (s *Space) List(items ...Object) (Ref[List], error) {
 	if err := s.admit(items); err != nil {
 		return Ref[List]{}, err
 	}
-	if err := s.enter(); err != nil {
-		return Ref[List]{}, err
+	h, due, err := s.newListOf(items)
+	if due {
+		s.collectFor(h)
 	}
-	var err error
+	return refTo[List](h), err
+}
+
+func (s *Space) newListOf(items []Object) (h *header, due bool, err error) {
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
+	h, err = s.newList()
+	if err != nil {
+		return nil, false, err
+	}
+	if len(items) > 0 {
+		if err := s.fillList(listOf(h), items); err != nil {
+			s.drop(h)
+			return nil, false, err
+		}
+	}
+	return h, s.gc.due(), nil
+}
+
+// newList makes an empty list, with the Space locked.
+func (s *Space) newList() (*header, error) {
+	if !s.open {
+		return nil, ErrClosed
+	}
 	h := s.lists.container()
 	if h == nil {
-		h, err = s.newContainer(typeList, gcBytes+unsafe.Sizeof(listObject{}))
-	}
-	if err == nil {
-		l := listOf(h)
-		l.items, l.n, l.cap = 0, 0, 0
-		if len(items) > 0 {
-			err = s.fillList(l, items)
+		var err error
+		if h, err = s.newContainer(typeList, gcBytes+unsafe.Sizeof(listObject{})); err != nil {
+			return nil, err
 		}
-		s.track(h)
 	}
-	s.leave()
-	r := refTo[List](h)
-	if err != nil {
-		r.Release()
-	}
-	return r, err
+	l := listOf(h)
+	l.items, l.n, l.cap = 0, 0, 0
+	s.track(h)
+	return h, nil
 }
 
 // fillList puts the items into a new list, with no room for more.
@@ -261,29 +294,31 @@ func (l List) Insert(i int, v Object) error {
 	if err != nil {
 		return err
 	}
-	return l.insert(h, x, i)
+	s := spaceOf(h)
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
+	return s.insert(h, x, i)
 }
 
-func (List) insert(h, x *header, i int) error {
-	s := spaceOf(h)
-	s.lock()
+// insert is [List.Insert] with the Space locked.
+func (s *Space) insert(h, x *header, i int) error {
 	o := listOf(h)
-	err := s.resize(o, uint64(o.n)+1)
-	if err == nil {
-		n := int(o.n)
-		if i < 0 {
-			i = max(i+n, 0)
-		}
-		i = min(i, n)
-		items := unsafe.Slice((*link)(o.items.ptr()), n+1)
-		copy(items[i+1:], items[i:])
-		s.gc.moved(h, i, 1)
-		s.hold(h, x)
-		items[i].set(x)
-		o.n++
+	if err := s.resize(o, uint64(o.n)+1); err != nil {
+		return err
 	}
-	s.unlock()
-	return err
+	n := int(o.n)
+	if i < 0 {
+		i = max(i+n, 0)
+	}
+	i = min(i, n)
+	items := unsafe.Slice((*link)(o.items.ptr()), n+1)
+	copy(items[i+1:], items[i:])
+	s.gc.moved(h, i, 1)
+	s.hold(h, x)
+	items[i].set(x)
+	o.n++
+	return nil
 }
 
 // Len returns the number of items.
@@ -292,10 +327,10 @@ func (l List) Len() int {
 		return 0
 	}
 	h := at(l.addr)
-	s := rlockOf(h)
-	n := int(listOf(h).n)
-	runlockOf(s)
-	return n
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
+	return int(listOf(h).n)
 }
 
 // Get returns a new reference to item i.
@@ -304,15 +339,15 @@ func (l List) Get(i int) (AnyRef, error) {
 		return AnyRef{}, ErrNoObject
 	}
 	h := at(l.addr)
-	s := rlockOf(h)
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
 	o := listOf(h)
 	if uint(i) >= uint(o.n) {
-		runlockOf(s)
 		return AnyRef{}, ErrIndex
 	}
 	x := o.item(uint32(i)).object()
 	incref(x)
-	runlockOf(s)
 	return refTo[Object](x), nil
 }
 
@@ -323,10 +358,11 @@ func (l List) Set(i int, v Object) error {
 		return err
 	}
 	s := spaceOf(h)
-	s.lock()
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
 	o := listOf(h)
 	if uint(i) >= uint(o.n) {
-		s.unlock()
 		return ErrIndex
 	}
 	p := o.item(uint32(i))
@@ -334,25 +370,26 @@ func (l List) Set(i int, v Object) error {
 	s.hold(h, x)
 	p.set(x)
 	s.lose(old)
-	s.unlock()
+	s.settle()
 	return nil
 }
 
 // Pop takes item i out of the list; -1 is the last one. The caller owns it.
 func (l List) Pop(i int) (AnyRef, error) {
-	if l.addr == 0 {
-		return AnyRef{}, ErrNoObject
+	h, err := live(l.object)
+	if err != nil {
+		return AnyRef{}, err
 	}
-	h := at(l.addr)
 	s := spaceOf(h)
-	s.lock()
+	if s.locks {
+		defer s.lockSlow().mu.Unlock()
+	}
 	o := listOf(h)
 	n := int(o.n)
 	if i == -1 {
 		i = n - 1
 	}
 	if uint(i) >= uint(n) {
-		s.unlock()
 		return AnyRef{}, ErrIndex
 	}
 	items := unsafe.Slice((*link)(o.items.ptr()), n)
@@ -364,22 +401,22 @@ func (l List) Pop(i int) (AnyRef, error) {
 	o.n--
 	s.gc.moved(h, i, -1)
 	s.shrink(o)
-	s.unlock()
 	return refTo[Object](x), nil
 }
 
 // Delete removes the items from i to before j.
 func (l List) Delete(i, j int) error {
-	if l.addr == 0 {
-		return ErrNoObject
+	h, err := live(l.object)
+	if err != nil {
+		return err
 	}
-	h := at(l.addr)
 	s := spaceOf(h)
-	s.lock()
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
 	o := listOf(h)
 	n := int(o.n)
 	if i < 0 || j < i || j > n {
-		s.unlock()
 		return ErrIndex
 	}
 	if i < j {
@@ -393,8 +430,8 @@ func (l List) Delete(i, j int) error {
 		for k := range dead {
 			s.lose(dead[k].object())
 		}
+		s.settle()
 	}
-	s.unlock()
 	return nil
 }
 
@@ -408,8 +445,8 @@ func (l List) Contains(v Object) (bool, error) {
 		return false, ErrNoObject
 	}
 	h, x := at(l.addr), at(v.addr)
-	for _, s := range lockBoth(h, x) {
-		defer s.mu.RUnlock()
+	if h.space < 0 || x.space < 0 {
+		defer unlockBoth(lockBoth(h, x))
 	}
 	o := listOf(h)
 	for i := range o.n {
@@ -421,11 +458,17 @@ func (l List) Contains(v Object) (bool, error) {
 }
 
 // All returns the items. Each is borrowed for its round of the loop, in which the
-// list may change; the loop ends at the length that it has then.
+// list may change; the loop ends at the length that it has then, so that one whose body
+// adds an item in each round is the body's to end. The loop keeps the list.
 func (l List) All() iter.Seq2[int, Object] {
 	return func(yield func(int, Object) bool) {
+		if l.addr == 0 || isDead(at(l.addr)) {
+			return
+		}
+		l := Own(l)
+		defer l.Release()
 		for i := 0; ; i++ {
-			x, err := l.Get(i)
+			x, err := l.Get().Get(i)
 			if err != nil {
 				return
 			}

@@ -7,8 +7,17 @@ import (
 )
 
 // Namespace is what Python's globals is: names bound to objects. It owns its objects
-// until it is closed, and is used as its Space is.
-type Namespace struct{ names Ref[Dict] }
+// until it is closed, and is used as its Space is. It must not be copied.
+type Namespace struct {
+	_     noCopy
+	names Ref[Dict]
+}
+
+// noCopy has go vet tell of copies of what it is in.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 // Namespace returns an empty namespace.
 func (s *Space) Namespace() (*Namespace, error) {
@@ -16,7 +25,7 @@ func (s *Space) Namespace() (*Namespace, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Namespace{d}, nil
+	return &Namespace{names: d}, nil
 }
 
 // NameError is a name that is not bound.

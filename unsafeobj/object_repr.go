@@ -10,7 +10,8 @@ import (
 	"unsafe"
 )
 
-// Repr returns a borrowed object as Python's repr would print it. A container inside
+// Repr returns a borrowed object as Python's repr would print it: of a str a byte that is
+// not UTF-8, \x85 say, is '\udc85', for '\x85' is the character. A container inside
 // itself is [...], and so is what is nested too deep, or comes after 1 GiB of text: an
 // object that is in several places is printed in each.
 func Repr(o Object) string {
@@ -18,8 +19,9 @@ func Repr(o Object) string {
 		return "<no object>"
 	}
 	h := at(o.addr)
-	s := rlockOf(h)
-	defer runlockOf(s)
+	if h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
 	p := printer{open: map[*header]struct{}{}, limit: maxText}
 	p.object(h)
 	return p.String()
@@ -177,8 +179,8 @@ func (p *printer) quote(v string, asBytes bool) {
 			p.WriteString(`\r`)
 		case r == '\t':
 			p.WriteString(`\t`)
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(p, `\x%02x`, v[0])
+		case r == utf8.RuneError && n == 1: // as Python has bytes that are not UTF-8
+			fmt.Fprintf(p, `\udc%02x`, v[0])
 		case r < 0x7f && r >= ' ', !asBytes && r > 0x7f && unicode.IsPrint(r):
 			p.WriteRune(r)
 		case r <= 0xff:

@@ -29,10 +29,10 @@ import (
 // A Space must be closed: the process knows it by number, so it is not garbage.
 type Space struct {
 	id     int16 // as in headers: negative if shared
+	open   bool  // made by NewSpace, and not closed
 	shared bool
-	locks  bool // shared, or in the middle of an operation that calls a Class's function
+	locks  bool // shared, or a Class's function is running that must not change a container
 	debug  bool
-	closed bool
 
 	heap *pymalloc.Heap // of an owned Space
 	mem  *pymalloc.Allocator
@@ -48,7 +48,9 @@ type Space struct {
 	drains  bool       // somebody is emptying trash
 	dying   quarantine // of a Debug space
 	pending []callback
-	runs    int // calls of settle under way
+	corpses link // dead instances whose Dealloc is still to be called, through gcHead.next
+	due     bool // there are such, or pending ones
+	runs    int  // calls of settle under way
 
 	gc       collector
 	interned tableObject // the Intern'ed strings, which it does not count
@@ -141,6 +143,7 @@ func NewSpace(o SpaceOptions) (*Space, error) {
 		return nil, errors.Join(err, mem.Close())
 	}
 	s.interned.typ = typeSet
+	s.open = true
 	s.setBounds()
 	if s.debug {
 		s.dying.ring = make([]link, quarantined)
@@ -199,28 +202,43 @@ func (s *Space) enlist() error {
 // Close frees all objects that are left, without finalising them, and gives the
 // memory back. If there were any it returns a [LeakError], joined with the errors
 // that could not be reported. References into the Space must not be used any more.
-// Nobody else may use the Space meanwhile; a finaliser or callback of the Space gets
-// [ErrBusy].
-func (s *Space) Close() error {
+// Nobody else may use the Space meanwhile; a function of a Class, a finaliser or a
+// callback of the Space gets [ErrBusy].
+func (s *Space) Close() (err error) {
+	if s.locks && !s.shared {
+		return ErrBusy
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if !s.open {
 		return ErrClosed
 	}
 	if s.runs > 0 || s.gc.busy {
 		return ErrBusy
 	}
-	s.closed = true
-	errs := s.failures
-	if left := s.census(); len(left) > 0 {
-		errs = append(errs, &LeakError{Objects: left})
-	}
+	s.settle() // what died while a function of a Class was running
+	s.open = false
+	left, broken := s.census()
 	for _, refs := range s.weak {
 		for _, w := range refs {
 			w.addr.Store(0)
 		}
 	}
+	defer func() { // also if a Dealloc ends the goroutine
+		errs := s.failures
+		if len(left) > 0 {
+			errs = append(errs, &LeakError{Objects: left})
+		}
+		err = s.end(append(errs, broken))
+	}()
+	s.runs++ // so that a Dealloc cannot close the Space
 	s.deallocAll()
+	return nil
+}
+
+// end gives back all that a Space has, and returns what is to be told, with what goes
+// wrong now.
+func (s *Space) end(errs []error) error {
 	for _, f := range s.freeLists() {
 		*f = freeList{}
 	}
@@ -235,7 +253,7 @@ func (s *Space) Close() error {
 }
 
 // census counts the live objects by type.
-func (s *Space) census() map[string]int {
+func (s *Space) census() (map[string]int, error) {
 	all := *types.Load()
 	left := map[string]int{}
 	add := func(t typeID, n int) {
@@ -246,8 +264,8 @@ func (s *Space) census() map[string]int {
 	for t, n := range s.leaves() {
 		add(typeID(t), n)
 	}
-	s.gc.each(func(h *header) { add(h.typ, 1) })
-	return left
+	err := s.gc.each(func(h *header) { add(h.typ, 1) })
+	return left, err
 }
 
 // leaves counts the live objects without a collector header, which are in no list: of the
@@ -268,7 +286,7 @@ func (s *Space) leaves() (n [firstContainer]int) {
 	}
 	other(unsafe.Pointer(s.gc.heads))
 	other(s.interned.table.ptr())
-	s.gc.each(func(h *header) {
+	_ = s.gc.each(func(h *header) { // census tells the error
 		other(blockOf(h))
 		other(h.rest())
 	})
@@ -276,6 +294,9 @@ func (s *Space) leaves() (n [firstContainer]int) {
 		f.each(func(h *header) { other(blockOf(h)) })
 	}
 	s.dying.each(func(h *header) { other(blockOf(h)) })
+	for g := s.corpses.gc(); g != nil; g = g.next.gc() {
+		other(unsafe.Pointer(g))
+	}
 	return n
 }
 
@@ -292,11 +313,13 @@ func (h *header) rest() unsafe.Pointer {
 
 // deallocAll calls the Dealloc of what is left.
 func (s *Space) deallocAll() {
-	s.gc.each(func(h *header) {
-		if h.typ >= typeUser {
-			s.deallocPayload(h)
+	_ = s.gc.each(func(h *header) { // census has told the error
+		if h.typ >= typeUser && typeOf(h).dealloc != nil {
+			gcOf(h).unlink()
+			s.layOut(h)
 		}
 	})
+	s.deallocate()
 }
 
 // SpaceStats are figures of a Space.
@@ -312,124 +335,113 @@ type SpaceStats struct {
 // Stats returns figures: it walks over all objects, some nanoseconds each. Any goroutine
 // may call it if the Space is shared.
 func (s *Space) Stats() SpaceStats {
-	s.lock()
-	defer s.unlock()
-	if s.closed {
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
+	if !s.open {
 		return SpaceStats{}
 	}
-	st := SpaceStats{Objects: s.census(), Interned: s.interned.n, Memory: s.mem.Stats()}
+	st := SpaceStats{Interned: s.interned.n, Memory: s.mem.Stats()}
+	st.Objects, _ = s.census() // Close tells the error
 	s.gc.stats(&st)
 	return st
 }
 
 // Trim empties the free lists and gives free memory back to the system now.
 func (s *Space) Trim() error {
-	if err := s.enter(); err != nil {
+	if err := s.clearAll(); err != nil {
 		return err
 	}
-	s.clearFreeLists()
-	s.leave()
 	return s.mem.Trim()
 }
 
-// The brackets of an operation. enter and leave are those of constructors; lock and
-// unlock those of changes, rlockOf and runlockOf those of what only reads. In an owned
-// Space they are next to nothing.
+func (s *Space) clearAll() error {
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
+	if !s.open {
+		return ErrClosed
+	}
+	s.clearFreeLists()
+	return nil
+}
 
+// The brackets of an operation. What changes a container begins with
+//
+//	if s.locks {
+//		defer s.lockSlow().unlock()
+//	}
+//
+// and ends with s.settle, if something may have died in it; what only reads an object
+// begins with
+//
+//	if h.space < 0 {
+//		defer rlock(h).RUnlock()
+//	}
+//
+// A panic, or the end of the goroutine in a function of a Class, so leaves no lock
+// behind. In an owned Space the compiler makes two tests of these.
+
+// lockSlow locks a shared Space. In an owned one it refuses to do what a function of a
+// Class has asked for.
+func (s *Space) lockSlow() *Space {
+	if !s.shared {
+		panic(ErrReentered)
+	}
+	s.mu.Lock()
+	return s
+}
+
+// lock is lockSlow where it is needed.
 func (s *Space) lock() {
 	if s.locks {
 		s.lockSlow()
 	}
 }
 
-func (s *Space) lockSlow() {
-	if !s.shared {
-		panic(ErrReentered)
-	}
-	s.mu.Lock()
-}
-
+// unlock ends lock and lockSlow.
 func (s *Space) unlock() {
-	if s.shared || len(s.pending) > 0 {
-		s.unlockSlow()
-	}
-}
-
-// enter is lock, unless the Space is closed.
-func (s *Space) enter() error {
-	if s.locks || s.closed {
-		return s.enterSlow()
-	}
-	return nil
-}
-
-func (s *Space) enterSlow() error {
-	s.lock()
-	if s.closed {
-		if s.shared {
-			s.mu.Unlock()
-		}
-		return ErrClosed
-	}
-	return nil
-}
-
-// leave is unlock, and collects when it is time.
-func (s *Space) leave() {
-	if s.pending != nil || s.gc.gen[0].count > s.gc.alarm {
-		s.leaveSlow()
-	}
-}
-
-func (s *Space) leaveSlow() {
-	due := s.gc.due()
-	s.unlock()
-	if due {
-		s.collectDue()
-	}
-}
-
-// rlockOf locks the object's Space for reading, if it is shared, and returns it
-// then. Both it and runlockOf are inlined.
-func rlockOf(h *header) *Space {
-	if h.space >= 0 {
-		return nil
-	}
-	return rlockShared(h)
-}
-
-func rlockShared(h *header) *Space {
-	s := spaceOf(h)
-	s.mu.RLock()
-	return s
-}
-
-// runlockOf ends rlockOf.
-func runlockOf(s *Space) {
-	if s != nil {
-		s.runlockShared()
-	}
-}
-
-//go:noinline
-func (s *Space) runlockShared() { s.mu.RUnlock() }
-
-// callback is a call of user code that waits for the end of the operation.
-type callback struct {
-	weak func()  // of a weak reference,
-	obj  *header // or an object to be finalised, with a reference to it
-	name string  // type
-}
-
-func (s *Space) unlockSlow() {
-	if len(s.pending) == 0 {
-		s.mu.Unlock()
-		return
-	}
 	if s.shared {
 		defer s.mu.Unlock()
 	}
-	s.settle()
+	if s.due {
+		s.settleAll()
+	}
+}
+
+// rlock locks the shared Space of an object for reading.
+func rlock(h *header) *sync.RWMutex {
+	m := &spaceOf(h).mu
+	m.RLock()
+	return m
+}
+
+// callback is a call of user code that waits for the end of the operation.
+type callback struct {
+	weak  *weakRef // to be called back for,
+	obj   *header  // or an object of which a reference is to be dropped,
+	final bool     // after it was finalised
+}
+
+// settle ends an operation of an owned Space: it has user code called that waits for that.
+// In a shared one unlock does so.
+func (s *Space) settle() {
+	if s.due {
+		s.settleAll()
+	}
+}
+
+// later has user code called when the operation is over.
+func (s *Space) later(c callback) {
+	s.pending = append(s.pending, c)
+	s.due = true
+}
+
+// dieLater has a container die when the operation is over that has called a function of
+// a Class: it may be about this one.
+func (s *Space) dieLater(h *header) {
+	h.refs = 1
+	s.later(callback{obj: h})
 }
 
 // A callback may cause others, which are run within it, in a shared Space, for each
@@ -437,51 +449,98 @@ func (s *Space) unlockSlow() {
 // too long for the stack. Then they are left to one of the calls that are under way.
 const maxNested = 1000
 
-// settle runs what is pending. The Space is locked, but while user code is called.
-func (s *Space) settle() {
-	if s.runs >= maxNested || !s.shared && (s.runs > 0 || s.locks) {
+// settleAll runs what is pending. The Space is locked, but while user code is called. If
+// that ends the goroutine the rest is run all the same.
+func (s *Space) settleAll() {
+	if s.runs >= maxNested || !s.shared && s.locks {
+		return
+	}
+	if !s.shared && s.runs > 0 { // in a callback: the others are left to who called it
+		s.deallocate()
 		return
 	}
 	s.runs++
 	defer func() { s.runs-- }()
-	for len(s.pending) > 0 {
+	inTurn(func() bool {
+		if !s.due {
+			return false
+		}
+		s.due = false
+		s.deallocate()
 		todo := s.pending
 		s.pending = nil
 		s.callOut(todo)
-	}
+		return true
+	})
 }
 
 // callOut calls user code, with the Space unlocked. It is locked again also if that
 // ends the goroutine.
 func (s *Space) callOut(todo []callback) {
+	if len(todo) == 0 {
+		return
+	}
 	if s.shared {
 		s.mu.Unlock()
 		defer s.mu.Lock()
 	}
-	s.runAll(todo)
-}
-
-func (s *Space) runAll(todo []callback) {
-	defer func() {
-		if len(todo) > 0 {
-			s.runAll(todo)
+	inTurn(func() bool {
+		if len(todo) == 0 {
+			return false
 		}
-	}()
-	for len(todo) > 0 {
 		c := todo[0]
 		todo = todo[1:]
 		s.run(c)
-	}
+		return true
+	})
 }
 
 func (s *Space) run(c callback) {
-	if c.obj == nil {
-		s.guard("weak reference's callback", c.name, c.weak)
+	if w := c.weak; w != nil {
+		if !w.over.Swap(true) { // nobody has dropped it
+			s.guard("weak reference's callback", w.name, w.callback)
+		}
 		return
 	}
 	defer decref(c.obj)
-	t := typeOf(c.obj)
-	s.guard("finalizer", t.name, func() { t.finalize(objectOf(c.obj)) })
+	if c.final {
+		t := typeOf(c.obj)
+		s.guard("finalizer", t.name, func() { t.finalize(objectOf(c.obj)) })
+	}
+}
+
+// inTurn calls step until it reports false. If one ends the goroutine, or panics, the
+// others are called all the same, each in a goroutine of its own, for which this one
+// waits before it ends.
+func inTurn(step func() bool) {
+	more := true
+	defer func() {
+		var last any
+		for more {
+			if v := apart(func() { more = step() }); v != nil {
+				last = v
+			}
+		}
+		if last != nil {
+			panic(last)
+		}
+	}()
+	for more {
+		more = step()
+	}
+}
+
+// apart calls f in another goroutine, waits for its end, and returns what it panicked with.
+// f may end that goroutine.
+func apart(f func()) (panicked any) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { panicked = recover() }()
+		f()
+	}()
+	<-done
+	return panicked
 }
 
 // guard calls user code, and reports its panic.
@@ -550,8 +609,13 @@ func (f *freeList) each(do func(*header)) {
 	if h := f.last.object(); h != nil {
 		do(h)
 	}
-	for h := f.head.object(); h != nil; h = nextFree(h).object() {
+	h := f.head.object()
+	for range f.n { // no walk without end if the list is broken
+		if h == nil {
+			return
+		}
 		do(h)
+		h = nextFree(h).object()
 	}
 }
 
@@ -589,8 +653,10 @@ func (s *Space) freeInstances(t *Type) *freeList {
 // clearFreeLists frees the blocks in the free lists, and those in quarantine.
 func (s *Space) clearFreeLists() {
 	for _, f := range s.freeLists() {
-		for h := f.pop(); h != nil; h = f.pop() {
-			s.retire(h)
+		for range f.n + 1 { // one stands apart; no walk without end if the list is broken
+			if h := f.pop(); h != nil {
+				s.retire(h)
+			}
 		}
 	}
 	for range s.dying.ring {
@@ -669,7 +735,7 @@ func (s *Space) notFreed(err error) {
 // newLeaf makes an object without a collector header, with one reference. In a
 // shared Space it needs no lock.
 func (s *Space) newLeaf(t typeID, size uintptr) (*header, error) {
-	if s.closed {
+	if !s.open {
 		return nil, ErrClosed
 	}
 	var p unsafe.Pointer
@@ -757,16 +823,21 @@ func (s *Space) dead(h *header) {
 		return
 	}
 	g := gcOf(h)
+	if g.flags&gcDead != 0 { // two goroutines have dropped the last reference
+		_ = misused(h, "is released")
+		return
+	}
 	if h.typ >= typeUser && g.flags&gcFinalized == 0 {
 		if t := typeOf(h); t.finalize != nil {
 			g.flags |= gcFinalized
 			atomic.StoreInt32(&h.refs, 1)
-			s.pending = append(s.pending, callback{obj: h})
+			s.later(callback{obj: h, final: true})
 			return
 		}
 	}
+	g.flags |= gcDead
 	if g.flags&gcWeak != 0 {
-		s.clearWeak(h)
+		s.clearWeak(h, false)
 	}
 	s.gc.untrack(g)
 	if s.drains {
@@ -805,7 +876,7 @@ func (s *Space) freeContainer(h *header) {
 		l := listOf(h)
 		if p := l.items.ptr(); p != nil {
 			s.free(p)
-			l.items, l.n = 0, 0 // for who has a stale handle, in a Debug space
+			l.items, l.n, l.cap = 0, 0, 0 // for who has a stale handle
 		}
 		f = &s.lists
 	case typeDict, typeSet:
@@ -818,30 +889,93 @@ func (s *Space) freeContainer(h *header) {
 			f = &s.dicts
 		}
 	default:
-		s.deallocPayload(h)
-		f = s.freeInstances(typeOf(h))
+		t := typeOf(h)
+		if t.dealloc != nil {
+			s.layOut(h)
+			return
+		}
+		f = s.freeInstances(t)
 	}
 	if f == nil || !f.push(h) {
 		s.retire(h)
 	}
 }
 
-// deallocPayload calls an instance's Dealloc.
-func (s *Space) deallocPayload(h *header) {
-	if t := typeOf(h); t.dealloc != nil {
+// layOut has the Dealloc of a dead instance called when the operation is over.
+func (s *Space) layOut(h *header) {
+	g := gcOf(h)
+	g.next = s.corpses
+	s.corpses.setGC(g)
+	s.due = true
+}
+
+// deallocate calls the Dealloc of dead instances and then frees their blocks. The Space is
+// locked, but while user code is called; if it is owned it refuses changes meanwhile. If
+// user code ends the goroutine the rest is done all the same.
+func (s *Space) deallocate() {
+	first := s.corpses.gc()
+	if first == nil {
+		return
+	}
+	s.corpses = 0
+	defer s.freeCorpses(first)
+	if s.shared {
+		s.mu.Unlock()
+		defer s.mu.Lock()
+	} else {
+		s.locks = true
+		defer func() { s.locks = false }()
+	}
+	g := first
+	inTurn(func() bool {
+		if g == nil {
+			return false
+		}
+		h := g.object()
+		g = g.next.gc()
+		t := typeOf(h)
 		s.guard("Dealloc", t.name, func() { t.dealloc(payloadOf(h)) })
+		return true
+	})
+}
+
+func (s *Space) freeCorpses(g *gcHead) {
+	for g != nil {
+		h := g.object()
+		g = g.next.gc()
+		if f := s.freeInstances(typeOf(h)); f == nil || !f.push(h) {
+			s.retire(h)
+		}
 	}
 }
 
 // sameSpace reports whether x may be put into an object of h's Space.
 func sameSpace(h, x *header) bool { return x.space == h.space || x.space == 0 }
 
+// live returns an object that is to be changed, or put into another, unless there is none,
+// or it is seen to be dead, which is told.
+func live(o Object) (*header, error) {
+	if o.addr == 0 {
+		return nil, ErrNoObject
+	}
+	h := at(o.addr)
+	if isDead(h) {
+		return nil, misused(h, "is used")
+	}
+	return h, nil
+}
+
+func isDead(h *header) bool { return atomic.LoadInt32(&h.refs) == 0 }
+
 // into returns a container, and what is to be put into it, if that may be.
 func into(container, item Object) (h, x *header, err error) {
-	if container.addr == 0 || item.addr == 0 {
-		return nil, nil, ErrNoObject
+	if h, err = live(container); err != nil {
+		return nil, nil, err
 	}
-	if h, x = at(container.addr), at(item.addr); !sameSpace(h, x) {
+	if x, err = live(item); err != nil {
+		return nil, nil, err
+	}
+	if !sameSpace(h, x) {
 		return nil, nil, ErrSpace
 	}
 	return h, x, nil

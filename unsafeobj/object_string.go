@@ -94,11 +94,13 @@ func (s *Space) String(v string) (Ref[String], error) {
 // Intern returns the one str of this value that is interned, so that equal ones
 // are identical. The caller owns it; it is forgotten with its last reference.
 func (s *Space) Intern(v string) (Ref[String], error) {
-	if err := s.enter(); err != nil {
-		return Ref[String]{}, err
+	if s.locks {
+		defer s.lockSlow().mu.Unlock()
+	}
+	if !s.open {
+		return Ref[String]{}, ErrClosed
 	}
 	h, err := s.intern(v)
-	s.leave()
 	return refTo[String](h), err
 }
 

@@ -144,6 +144,11 @@ func (t *table) setIndex(slot, v uint64) {
 // mask has the bits of a slot, or of a number.
 func (t *table) mask() uint64 { return uint64(1)<<t.log2 - 1 }
 
+// tries is how many groups a probe looks at, until it has seen all: the perturbation is
+// used up after 64 bits, and then each slot comes once. There is no free slot then, which
+// is only so where two goroutines have changed the table at once.
+func (t *table) tries() uint64 { return t.mask() + 2 + 64/perturbBits }
+
 // tagOf returns the bits of the hash that an index keeps.
 func (t *table) tagOf(hash uint64) uint64 {
 	return hash & (uint64(1)<<(8<<t.width) - 1) &^ t.mask()
@@ -159,6 +164,7 @@ func (t *table) findString(hash uint64, k string) int {
 func (t *table) locateString(hash uint64, k string) (int, uint64) {
 	mask, tag := t.mask(), t.tagOf(hash)
 	entries, step := t.entries(), uintptr(t.step)
+	tries := t.tries()
 	for at, perturb := hash, hash; ; at = at*5 + perturb + 1 {
 		for i := range uint64(groupSlots) {
 			slot := at&mask ^ i
@@ -175,6 +181,29 @@ func (t *table) locateString(hash uint64, k string) (int, uint64) {
 			}
 		}
 		perturb >>= perturbBits
+		if tries--; tries == 0 {
+			panic(errBroken)
+		}
+	}
+}
+
+// number returns the number of the entry whose key is this object itself, or -1.
+func (t *table) number(hash uint64, k link) int {
+	mask, tag := t.mask(), t.tagOf(hash)
+	tries := t.tries()
+	for at, perturb := hash, hash; ; at = at*5 + perturb + 1 {
+		for i := range uint64(groupSlots) {
+			v := t.index(at&mask ^ i)
+			if n := (v ^ tag) - slotFirst; n < mask && t.entry(int(n)).key == k {
+				return int(n)
+			} else if v == slotFree {
+				return -1
+			}
+		}
+		perturb >>= perturbBits
+		if tries--; tries == 0 {
+			panic(errBroken)
+		}
 	}
 }
 
@@ -186,6 +215,7 @@ func (t *table) locate(hash uint64, k *header) (int, uint64, error) {
 	}
 	mask, tag := t.mask(), t.tagOf(hash)
 	entries, step := t.entries(), uintptr(t.step)
+	tries := t.tries()
 	for at, perturb := hash, hash; ; at = at*5 + perturb + 1 {
 		for i := range uint64(groupSlots) {
 			slot := at&mask ^ i
@@ -214,12 +244,16 @@ func (t *table) locate(hash uint64, k *header) (int, uint64, error) {
 			}
 		}
 		perturb >>= perturbBits
+		if tries--; tries == 0 {
+			panic(errBroken)
+		}
 	}
 }
 
 // freeSlot returns the first free slot of a hash.
 func (t *table) freeSlot(hash uint64) uint64 {
 	mask := t.mask()
+	tries := t.tries()
 	for at, perturb := hash, hash; ; at = at*5 + perturb + 1 {
 		for i := range uint64(groupSlots) {
 			if slot := at&mask ^ i; t.index(slot) == slotFree {
@@ -227,6 +261,9 @@ func (t *table) freeSlot(hash uint64) uint64 {
 			}
 		}
 		perturb >>= perturbBits
+		if tries--; tries == 0 {
+			panic(errBroken)
+		}
 	}
 }
 

@@ -119,14 +119,17 @@ func TypeOf(o Object) *Type {
 }
 
 // ClassSpec describes a Class. Finalize is called outside of any operation, and may do
-// everything but close the Space ([ErrBusy]). The others are called in the middle of
-// one, and must do no more than read the payload: in an owned Space what changes a
-// container then panics with [ErrReentered]; in a shared one, which is locked, it waits
-// for ever.
+// everything but close the Space ([ErrBusy]). Hash, Equal and Repr are called in the middle
+// of one, and must do no more than read the payload: in an owned Space what changes a
+// container then panics with [ErrReentered], and a container whose last reference is
+// released dies when the operation is over; in a shared one, which is locked, either waits
+// for ever. Dealloc is called at the end of an operation: in an owned Space it is refused
+// what these are; a shared one is not locked then.
 //
 // A panic of Hash or Equal is the error of the operation. After one of Repr an instance
 // is printed as if it had none. One of Finalize or Dealloc is reported, and all is as if
-// it had returned.
+// it had returned. One that ends its goroutine ends it, and leaves nothing behind: the
+// operation has changed nothing then, or is over, and no lock is held.
 type ClassSpec[P any] struct {
 	// Name is the type's name, "Node" say. If empty it is that of P.
 	Name string
@@ -251,11 +254,11 @@ func (c *Class[P]) Type() *Type { return c.t }
 
 // New makes an instance with a zero payload in s. The caller owns it.
 func (c *Class[P]) New(s *Space) (Ref[Instance[P]], error) {
-	h, err := s.newInstance(c.t)
-	if err != nil {
-		return Ref[Instance[P]]{}, err
+	h, due, err := s.newInstance(c.t)
+	if due {
+		s.collectFor(h)
 	}
-	return refTo[Instance[P]](h), nil
+	return refTo[Instance[P]](h), err
 }
 
 // As returns a borrowed object as an instance of this class, or a [TypeError].
@@ -292,10 +295,10 @@ type Field[T View] struct {
 
 // within reports whether f is in owner's payload.
 func (f *Field[T]) within(owner Object) error {
-	if owner.addr == 0 {
-		return ErrNoObject
+	h, err := live(owner)
+	if err != nil {
+		return err
 	}
-	h := at(owner.addr)
 	if h.typ < typeUser || uintptr(unsafe.Pointer(f))-owner.addr >= typeOf(h).size-gcBytes {
 		return ErrField
 	}
@@ -308,12 +311,13 @@ func (f *Field[T]) Get(owner Object) (Ref[T], error) {
 	if err := f.within(owner); err != nil {
 		return Ref[T]{}, err
 	}
-	s := rlockOf(at(owner.addr))
+	if h := at(owner.addr); h.space < 0 {
+		defer rlock(h).RUnlock()
+	}
 	h := f.ref.object()
 	if h != nil {
 		incref(h)
 	}
-	runlockOf(s)
 	return refTo[T](h), nil
 }
 
@@ -325,11 +329,15 @@ func (f *Field[T]) Set(owner Object, v T) error {
 	}
 	h := at(owner.addr)
 	x := v.Object()
-	if x.addr != 0 && !sameSpace(h, at(x.addr)) {
-		return ErrSpace
+	if x.addr != 0 {
+		if _, _, err := into(owner, x); err != nil {
+			return err
+		}
 	}
 	s := spaceOf(h)
-	s.lock()
+	if s.locks {
+		defer s.lockSlow().unlock()
+	}
 	old := f.ref.object()
 	if x.addr == 0 {
 		f.ref = 0
@@ -339,30 +347,31 @@ func (f *Field[T]) Set(owner Object, v T) error {
 	}
 	if old != nil {
 		s.lose(old)
+		s.settle()
 	}
-	s.unlock()
 	return nil
 }
 
 // newInstance makes an object of a Class.
-func (s *Space) newInstance(t *Type) (*header, error) {
-	if err := s.enter(); err != nil {
-		return nil, err
+func (s *Space) newInstance(t *Type) (h *header, due bool, err error) {
+	if s.locks {
+		defer s.lockSlow().unlock()
 	}
-	var h *header
-	var err error
+	if !s.open {
+		return nil, false, ErrClosed
+	}
 	if f := s.freeInstances(t); f != nil {
 		h = f.container()
 	}
 	if h == nil {
 		h, err = s.newContainer(t.id, t.size)
 	}
-	if err == nil {
-		clear(unsafe.Slice((*byte)(payloadOf(h)), t.size-gcBytes-payloadOffset))
-		s.track(h)
+	if err != nil {
+		return nil, false, err
 	}
-	s.leave()
-	return h, err
+	clear(unsafe.Slice((*byte)(payloadOf(h)), t.size-gcBytes-payloadOffset))
+	s.track(h)
+	return h, s.gc.due(), nil
 }
 
 // viewName names a view's kind for an error.

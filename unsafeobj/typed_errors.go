@@ -71,6 +71,10 @@ func misuse(call, value string, p unsafe.Pointer, err error) error {
 	}
 }
 
+func notMarshalled(kind, method string) error {
+	return fmt.Errorf("unsafeobj: a %s is not marshalled: marshal what its method %s returns", kind, method)
+}
+
 func lengthError(call, value string) error {
 	return &MisuseError{call, value, ErrLength, "a length is 0 or more, no more than the capacity, and an int can count the bytes"}
 }

@@ -3,6 +3,8 @@ package unsafeobj
 import (
 	"fmt"
 	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/addr"
 )
 
 // Slice is a slice for places where no Go pointer may be, such as the fields of an
@@ -18,7 +20,7 @@ type Slice[T any] struct {
 
 // View returns the elements themselves, not a copy: for reading, writing,
 // sorting. It is stale once s has grown or was freed.
-func (s Slice[T]) View() []T { return unsafe.Slice((*T)(pointerAt(s.addr)), s.cap)[:s.len] }
+func (s Slice[T]) View() []T { return unsafe.Slice((*T)(addr.Pointer(s.addr)), s.cap)[:s.len] }
 
 // Append adds vs at the end of s, whose block, if it has one, is of m. The errors
 // are those of [Append]; s is as it was then.
@@ -56,6 +58,9 @@ func (s *Slice[T]) Free(m Memory) error {
 // String formats the elements as fmt does.
 func (s Slice[T]) String() string { return fmt.Sprint(s.View()) }
 
+// MarshalJSON is an error, in place of the {} that package json would write.
+func (Slice[T]) MarshalJSON() ([]byte, error) { return nil, notMarshalled("Slice", "View") }
+
 func sliceOf[T any](s []T) Slice[T] {
 	return Slice[T]{addr: uintptr(unsafe.Pointer(unsafe.SliceData(s))), len: len(s), cap: cap(s)}
 }
@@ -73,9 +78,8 @@ type Ptr[T any] struct {
 // a Ptr: it keeps nothing alive there.
 func PtrTo[T any](p *T) Ptr[T] { return Ptr[T]{addr: uintptr(unsafe.Pointer(p))} }
 
-// Get returns the pointer that the Ptr was made of.
-func (p Ptr[T]) Get() *T { return (*T)(pointerAt(p.addr)) }
+// MarshalJSON is an error, in place of the {} that package json would write.
+func (Ptr[T]) MarshalJSON() ([]byte, error) { return nil, notMarshalled("Ptr", "Get") }
 
-// pointerAt returns the off-heap address as a pointer. The collector need not
-// know of it: its Memory keeps what is there.
-func pointerAt(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
+// Get returns the pointer that the Ptr was made of.
+func (p Ptr[T]) Get() *T { return (*T)(addr.Pointer(p.addr)) }

@@ -3,6 +3,8 @@ package unsafeobj
 import (
 	"fmt"
 	"unsafe"
+
+	"github.com/pyarena/pyarena/internal/addr"
 )
 
 // CloneString returns a copy of s in a block of its own; of the empty string,
@@ -54,7 +56,10 @@ func NewStr(m Memory, s string) (Str, error) {
 
 // String returns the string itself, not a copy: it is stale once the Str is
 // freed.
-func (s Str) String() string { return unsafe.String((*byte)(pointerAt(s.addr)), s.len) }
+func (s Str) String() string { return unsafe.String((*byte)(addr.Pointer(s.addr)), s.len) }
+
+// MarshalJSON is an error, in place of the {} that package json would write.
+func (Str) MarshalJSON() ([]byte, error) { return nil, notMarshalled("Str", "String") }
 
 // Free frees the block of s, which is of m, and leaves s empty. Freeing an empty
 // Str does nothing. The errors are those of [FreeString].
