@@ -33,7 +33,8 @@ func (s *Space) fromGo(v any) (h *header, due bool, err error) {
 	if s.locks {
 		defer s.lockSlow().unlock()
 	}
-	b := builder{s: s}
+	var few [16]*header
+	b := builder{s: s, made: few[:0]}
 	defer b.drop()
 	if err := b.value(v, 0); err != nil {
 		return nil, false, err
@@ -183,7 +184,12 @@ func (b *builder) names(m map[string]any, depth int) error {
 	if err := b.push(d, err); err != nil {
 		return err
 	}
-	for _, k := range sortedKeys(m) {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
 		if err := b.value(m[k], depth+1); err != nil {
 			return err
 		}

@@ -16,17 +16,26 @@ func (Dict) accepts(h *header) bool { return h.typ == typeDict }
 
 // Dict returns an empty dict, which the caller owns.
 func (s *Space) Dict() (Ref[Dict], error) {
-	h, due, err := s.newDict()
+	var h *header
+	var due bool
+	var err error
+	if s.locks {
+		h, due, err = s.lockedDict()
+	} else {
+		h, due, err = s.newDict()
+	}
 	if due {
 		s.collectFor(h)
 	}
 	return refTo[Dict](h), err
 }
 
+func (s *Space) lockedDict() (h *header, due bool, err error) {
+	defer s.lockSlow().unlock()
+	return s.newDict()
+}
+
 func (s *Space) newDict() (h *header, due bool, err error) {
-	if s.locks {
-		defer s.lockSlow().unlock()
-	}
 	h, err = s.newTableObject(typeDict, &s.dicts)
 	return h, s.gc.due(), err
 }
@@ -398,17 +407,26 @@ func (s *Space) Set(items ...Object) (Ref[Set], error) {
 	if err := s.admit(items); err != nil {
 		return Ref[Set]{}, err
 	}
-	h, due, err := s.newSet(items)
+	var h *header
+	var due bool
+	var err error
+	if s.locks {
+		h, due, err = s.lockedSet(items)
+	} else {
+		h, due, err = s.newSet(items)
+	}
 	if due {
 		s.collectFor(h)
 	}
 	return refTo[Set](h), err
 }
 
+func (s *Space) lockedSet(items []Object) (h *header, due bool, err error) {
+	defer s.lockSlow().unlock()
+	return s.newSet(items)
+}
+
 func (s *Space) newSet(items []Object) (h *header, due bool, err error) {
-	if s.locks {
-		defer s.lockSlow().unlock()
-	}
 	h, err = s.newTableObject(typeSet, &s.sets)
 	if err == nil && len(items) > 0 {
 		err = s.addAll(h, items)

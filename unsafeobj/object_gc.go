@@ -818,9 +818,6 @@ func (c *collector) run(o *cycle, b *budget) bool {
 
 // runWhole runs a new collection of a generation to its end.
 func (c *collector) runWhole(gen int) *cycle {
-	if c.young != nil { // a finaliser ended the goroutine of the last one
-		c.run(c.young, newBudget(SliceLimit{}))
-	}
 	o := c.begin(gen, false)
 	c.run(o, newBudget(SliceLimit{}))
 	return o
@@ -828,8 +825,8 @@ func (c *collector) runWhole(gen int) *cycle {
 
 // alone calls f with the Space locked, as the one that collects, unless somebody does so
 // already, or the Space is closed.
-func (c *collector) alone(f func()) error {
-	s := c.s
+func (s *Space) alone(f func()) error {
+	c := &s.gc
 	if s.locks {
 		defer s.lockSlow().unlock()
 	} else {
@@ -841,6 +838,9 @@ func (c *collector) alone(f func()) error {
 	if !c.busy {
 		c.busy = true
 		defer func() { c.busy = false }()
+		if c.young != nil { // a finaliser ended the goroutine of the last one
+			c.run(c.young, newBudget(SliceLimit{}))
+		}
 		f()
 	}
 	return nil
@@ -878,7 +878,7 @@ func (s *Space) collectFor(h *header) {
 			decref(h)
 		}
 	}()
-	_ = s.gc.alone(s.collectDue) // a closed Space needs none
+	_ = s.alone(s.collectDue) // a closed Space needs none
 	kept = true
 }
 
@@ -916,7 +916,7 @@ func (s *Space) Collect(generation int) (int, error) {
 		return 0, fmt.Errorf("unsafeobj: Collect: generation %d, want 0 to %d", generation, oldest)
 	}
 	c, freed := &s.gc, 0
-	err := c.alone(func() {
+	err := s.alone(func() {
 		if o := c.old; o != nil && generation == oldest {
 			c.run(o, newBudget(SliceLimit{}))
 			freed = o.collected
@@ -937,7 +937,7 @@ func (s *Space) CollectSlice() (done bool, err error) {
 		_, err := s.Collect(oldest)
 		return true, err
 	}
-	err = c.alone(func() {
+	err = s.alone(func() {
 		if c.old == nil {
 			c.begin(oldest, true)
 		}
@@ -982,7 +982,7 @@ func (c *collector) setThresholds(all ...int) {
 // While another collection is under way it does nothing.
 func (s *Space) Freeze() {
 	c := &s.gc
-	_ = c.alone(func() { // a closed Space has none
+	_ = s.alone(func() { // a closed Space has none
 		if c.old != nil {
 			c.run(c.old, newBudget(SliceLimit{}))
 		}

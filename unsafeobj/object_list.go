@@ -42,17 +42,26 @@ func (s *Space) Tuple(items ...Object) (Ref[Tuple], error) {
 	if err := s.admit(items); err != nil {
 		return Ref[Tuple]{}, err
 	}
-	h, due, err := s.newTuple(items)
+	var h *header
+	var due bool
+	var err error
+	if s.locks {
+		h, due, err = s.lockedTuple(items)
+	} else {
+		h, due, err = s.newTuple(items)
+	}
 	if due {
 		s.collectFor(h)
 	}
 	return refTo[Tuple](h), err
 }
 
+func (s *Space) lockedTuple(items []Object) (h *header, due bool, err error) {
+	defer s.lockSlow().unlock()
+	return s.newTuple(items)
+}
+
 func (s *Space) newTuple(items []Object) (h *header, due bool, err error) {
-	if s.locks {
-		defer s.lockSlow().unlock()
-	}
 	if !s.open {
 		return nil, false, ErrClosed
 	}
@@ -162,17 +171,26 @@ func (s *Space) List(items ...Object) (Ref[List], error) {
 	if err := s.admit(items); err != nil {
 		return Ref[List]{}, err
 	}
-	h, due, err := s.newListOf(items)
+	var h *header
+	var due bool
+	var err error
+	if s.locks {
+		h, due, err = s.lockedListOf(items)
+	} else {
+		h, due, err = s.newListOf(items)
+	}
 	if due {
 		s.collectFor(h)
 	}
 	return refTo[List](h), err
 }
 
+func (s *Space) lockedListOf(items []Object) (h *header, due bool, err error) {
+	defer s.lockSlow().unlock()
+	return s.newListOf(items)
+}
+
 func (s *Space) newListOf(items []Object) (h *header, due bool, err error) {
-	if s.locks {
-		defer s.lockSlow().unlock()
-	}
 	h, err = s.newList()
 	if err != nil {
 		return nil, false, err

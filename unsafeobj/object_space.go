@@ -380,7 +380,8 @@ func (s *Space) clearAll() error {
 //	}
 //
 // A panic, or the end of the goroutine in a function of a Class, so leaves no lock
-// behind. In an owned Space the compiler makes two tests of these.
+// behind. In an owned Space the compiler makes two tests of these. Constructors have
+// functions of their own for shared Spaces, and tell whether it is time to collect.
 
 // lockSlow locks a shared Space. In an owned one it refuses to do what a function of a
 // Class has asked for.
@@ -460,18 +461,26 @@ func (s *Space) settleAll() {
 		return
 	}
 	s.runs++
+	defer s.settled()
+	for s.due {
+		s.settleSome()
+	}
+}
+
+func (s *Space) settleSome() {
+	s.due = false
+	s.deallocate()
+	todo := s.pending
+	s.pending = nil
+	s.callOut(todo)
+}
+
+// settled ends settleAll, also if user code has ended the goroutine, or panics.
+func (s *Space) settled() {
 	defer func() { s.runs-- }()
-	inTurn(func() bool {
-		if !s.due {
-			return false
-		}
-		s.due = false
-		s.deallocate()
-		todo := s.pending
-		s.pending = nil
-		s.callOut(todo)
-		return true
-	})
+	if s.due {
+		inTurn(func() bool { return s.due }, s.settleSome)
+	}
 }
 
 // callOut calls user code, with the Space unlocked. It is locked again also if that
@@ -484,14 +493,24 @@ func (s *Space) callOut(todo []callback) {
 		s.mu.Unlock()
 		defer s.mu.Lock()
 	}
-	inTurn(func() bool {
-		if len(todo) == 0 {
-			return false
+	n := 0
+	defer func() {
+		if n < len(todo) {
+			s.runRest(todo[n:])
 		}
+	}()
+	for n < len(todo) {
+		n++
+		s.run(todo[n-1])
+	}
+}
+
+// runRest goes on when user code has ended the goroutine.
+func (s *Space) runRest(todo []callback) {
+	inTurn(func() bool { return len(todo) > 0 }, func() {
 		c := todo[0]
 		todo = todo[1:]
 		s.run(c)
-		return true
 	})
 }
 
@@ -509,24 +528,17 @@ func (s *Space) run(c callback) {
 	}
 }
 
-// inTurn calls step until it reports false. If one ends the goroutine, or panics, the
-// others are called all the same, each in a goroutine of its own, for which this one
-// waits before it ends.
-func inTurn(step func() bool) {
-	more := true
-	defer func() {
-		var last any
-		for more {
-			if v := apart(func() { more = step() }); v != nil {
-				last = v
-			}
+// inTurn calls step while there is more to do, each time in a goroutine of its own, which it
+// may end. It is for what is left to do for a goroutine that user code has ended.
+func inTurn(more func() bool, step func()) {
+	var last any
+	for more() {
+		if v := apart(step); v != nil {
+			last = v
 		}
-		if last != nil {
-			panic(last)
-		}
-	}()
-	for more {
-		more = step()
+	}
+	if last != nil {
+		panic(last)
 	}
 }
 
@@ -918,28 +930,46 @@ func (s *Space) deallocate() {
 		return
 	}
 	s.corpses = 0
-	defer s.freeCorpses(first)
 	if s.shared {
 		s.mu.Unlock()
-		defer s.mu.Lock()
 	} else {
 		s.locks = true
-		defer func() { s.locks = false }()
 	}
 	g := first
-	inTurn(func() bool {
-		if g == nil {
-			return false
+	defer func() {
+		if g != nil { // user code has ended the goroutine
+			s.dismissRest(g)
 		}
+		s.freeCorpses(first)
+	}()
+	for g != nil {
 		h := g.object()
 		g = g.next.gc()
-		t := typeOf(h)
-		s.guard("Dealloc", t.name, func() { t.dealloc(payloadOf(h)) })
-		return true
+		s.dismiss(h)
+	}
+}
+
+// dismiss calls a dead instance's Dealloc.
+func (s *Space) dismiss(h *header) {
+	t := typeOf(h)
+	s.guard("Dealloc", t.name, func() { t.dealloc(payloadOf(h)) })
+}
+
+func (s *Space) dismissRest(g *gcHead) {
+	inTurn(func() bool { return g != nil }, func() {
+		h := g.object()
+		g = g.next.gc()
+		s.dismiss(h)
 	})
 }
 
+// freeCorpses ends deallocate.
 func (s *Space) freeCorpses(g *gcHead) {
+	if s.shared {
+		s.mu.Lock()
+	} else {
+		s.locks = false
+	}
 	for g != nil {
 		h := g.object()
 		g = g.next.gc()
@@ -955,14 +985,19 @@ func sameSpace(h, x *header) bool { return x.space == h.space || x.space == 0 }
 // live returns an object that is to be changed, or put into another, unless there is none,
 // or it is seen to be dead, which is told.
 func live(o Object) (*header, error) {
+	if o.addr != 0 {
+		if h := at(o.addr); !isDead(h) {
+			return h, nil
+		}
+	}
+	return nil, notLive(o)
+}
+
+func notLive(o Object) error {
 	if o.addr == 0 {
-		return nil, ErrNoObject
+		return ErrNoObject
 	}
-	h := at(o.addr)
-	if isDead(h) {
-		return nil, misused(h, "is used")
-	}
-	return h, nil
+	return misused(at(o.addr), "is used")
 }
 
 func isDead(h *header) bool { return atomic.LoadInt32(&h.refs) == 0 }
