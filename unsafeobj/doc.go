@@ -98,8 +98,20 @@
 //
 // Finalisers and the callbacks of weak references are called when the operation
 // that caused them is over, so they may do everything, but close the Space. If one
-// panics it is reported, and nothing is lost; nor if it ends its goroutine. An object is
-// finalised once in its life, and may live on.
+// panics it is reported, and nothing is lost; nor if it ends its goroutine: what a
+// constructor was about to return is released then. An object is finalised once in its
+// life, and may live on.
+//
+// A collection that finds garbage does this, in order: weak references to it that have a
+// callback die, and the callbacks are called; finalisers are called; what can be reached
+// again by then lives on; the rest is freed, and weak references to it without a callback
+// die with it. Where the count finds the death, the finaliser comes first, and the weak
+// references die with the object. A weak reference that was dropped is not called back
+// for, even if the call was due.
+//
+// Borrowed arguments need live until they are passed, and no longer: an operation of
+// several steps, such as Set and FromGo, lets no callback run before it holds them. A loop
+// over a dict or set whose body adds keys has a round for each key of the beginning.
 //
 // An operation that returns an error has changed nothing, unless it says otherwise, also
 // when memory is refused in the middle of it.

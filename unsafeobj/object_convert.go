@@ -33,8 +33,7 @@ func (s *Space) fromGo(v any) (h *header, due bool, err error) {
 	if s.locks {
 		defer s.lockSlow().unlock()
 	}
-	var few [16]*header
-	b := builder{s: s, made: few[:0]}
+	b := builder{s: s}
 	defer b.drop()
 	if err := b.value(v, 0); err != nil {
 		return nil, false, err
@@ -46,6 +45,7 @@ func (s *Space) fromGo(v any) (h *header, due bool, err error) {
 type builder struct {
 	s    *Space
 	made []*header // that nothing refers to yet, each with a reference
+	few  [8]*header
 }
 
 // drop releases what was made, if it does not come to an object.
@@ -65,6 +65,9 @@ func (b *builder) pop() *header {
 // push takes over what a function has made.
 func (b *builder) push(h *header, err error) error {
 	if err == nil {
+		if b.made == nil {
+			b.made = b.few[:0]
+		}
 		b.made = append(b.made, h)
 	}
 	return err
@@ -184,7 +187,8 @@ func (b *builder) names(m map[string]any, depth int) error {
 	if err := b.push(d, err); err != nil {
 		return err
 	}
-	keys := make([]string, 0, len(m))
+	var few [8]string
+	keys := few[:0]
 	for k := range m {
 		keys = append(keys, k)
 	}

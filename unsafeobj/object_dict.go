@@ -22,7 +22,8 @@ func (s *Space) Dict() (Ref[Dict], error) {
 	if s.locks {
 		h, due, err = s.lockedDict()
 	} else {
-		h, due, err = s.newDict()
+		h, err = s.newTableObject(typeDict, &s.dicts)
+		due = s.gc.due()
 	}
 	if due {
 		s.collectFor(h)
@@ -32,10 +33,6 @@ func (s *Space) Dict() (Ref[Dict], error) {
 
 func (s *Space) lockedDict() (h *header, due bool, err error) {
 	defer s.lockSlow().unlock()
-	return s.newDict()
-}
-
-func (s *Space) newDict() (h *header, due bool, err error) {
 	h, err = s.newTableObject(typeDict, &s.dicts)
 	return h, s.gc.due(), err
 }

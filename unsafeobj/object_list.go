@@ -98,11 +98,10 @@ func (s *Space) fill(h *header, first *link, items []Object) {
 // admit checks objects that are to be put into one of s.
 func (s *Space) admit(items []Object) error {
 	for _, x := range items {
-		h, err := live(x)
-		if err != nil {
-			return err
+		if x.addr == 0 || isDead(at(x.addr)) { // as live does, which is not inlined
+			return notLive(x)
 		}
-		if h.space != s.id && h.space != 0 {
+		if h := at(x.addr); h.space != s.id && h.space != 0 {
 			return ErrSpace
 		}
 	}
@@ -168,8 +167,10 @@ func (List) accepts(h *header) bool { return h.typ == typeList }
 
 // List returns a list of items, which are borrowed. The caller owns it.
 func (s *Space) List(items ...Object) (Ref[List], error) {
-	if err := s.admit(items); err != nil {
-		return Ref[List]{}, err
+	if len(items) > 0 {
+		if err := s.admit(items); err != nil {
+			return Ref[List]{}, err
+		}
 	}
 	var h *header
 	var due bool
@@ -177,7 +178,10 @@ func (s *Space) List(items ...Object) (Ref[List], error) {
 	if s.locks {
 		h, due, err = s.lockedListOf(items)
 	} else {
-		h, due, err = s.newListOf(items)
+		if h, err = s.newList(); err == nil && len(items) > 0 {
+			h, err = s.fillNew(h, items)
+		}
+		due = s.gc.due()
 	}
 	if due {
 		s.collectFor(h)
@@ -187,21 +191,19 @@ func (s *Space) List(items ...Object) (Ref[List], error) {
 
 func (s *Space) lockedListOf(items []Object) (h *header, due bool, err error) {
 	defer s.lockSlow().unlock()
-	return s.newListOf(items)
+	if h, err = s.newList(); err == nil && len(items) > 0 {
+		h, err = s.fillNew(h, items)
+	}
+	return h, s.gc.due(), err
 }
 
-func (s *Space) newListOf(items []Object) (h *header, due bool, err error) {
-	h, err = s.newList()
-	if err != nil {
-		return nil, false, err
+// fillNew fills a new list, or drops it.
+func (s *Space) fillNew(h *header, items []Object) (*header, error) {
+	if err := s.fillList(listOf(h), items); err != nil {
+		s.drop(h)
+		return nil, err
 	}
-	if len(items) > 0 {
-		if err := s.fillList(listOf(h), items); err != nil {
-			s.drop(h)
-			return nil, false, err
-		}
-	}
-	return h, s.gc.due(), nil
+	return h, nil
 }
 
 // newList makes an empty list, with the Space locked.

@@ -1004,13 +1004,13 @@ func isDead(h *header) bool { return atomic.LoadInt32(&h.refs) == 0 }
 
 // into returns a container, and what is to be put into it, if that may be.
 func into(container, item Object) (h, x *header, err error) {
-	if h, err = live(container); err != nil {
-		return nil, nil, err
+	if container.addr == 0 || isDead(at(container.addr)) { // as live does, which is not inlined
+		return nil, nil, notLive(container)
 	}
-	if x, err = live(item); err != nil {
-		return nil, nil, err
+	if item.addr == 0 || isDead(at(item.addr)) {
+		return nil, nil, notLive(item)
 	}
-	if !sameSpace(h, x) {
+	if h, x = at(container.addr), at(item.addr); !sameSpace(h, x) {
 		return nil, nil, ErrSpace
 	}
 	return h, x, nil
