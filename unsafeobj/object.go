@@ -149,7 +149,7 @@ func (l *link) object() *header     { return (*header)(l.ptr()) }
 func (l *link) set(p *header)       { *l = link(uintptr(unsafe.Pointer(p))) }
 func (l *link) gc() *gcHead         { return (*gcHead)(l.ptr()) }
 func (l *link) setGC(p *gcHead)     { *l = link(uintptr(unsafe.Pointer(p))) }
-func (l *link) ptr() unsafe.Pointer { return addr.Pointer(*l) }
+func (l *link) ptr() unsafe.Pointer { return addr.Pointer(uintptr(*l)) }
 
 // at returns the object at an address. Handles hold addresses, not pointers, so
 // that they may stand anywhere: off heap, and by the million in a Go map that the

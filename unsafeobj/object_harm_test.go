@@ -285,7 +285,7 @@ func TestObjectDeadContainer(t *testing.T) {
 		listOf(at(l.addr)).cap = 4
 		items := listOf(at(l.addr)).items
 		listOf(at(l.addr)).items = 0
-		for _, f := range map[string]func(){
+		for name, f := range map[string]func(){
 			"Get":      func() { _, _ = l.Get().Get(0) },
 			"Append":   func() { _ = l.Get().Insert(1, x.Object()) },
 			"Pop":      func() { _, _ = l.Get().Pop(0) },
@@ -295,6 +295,9 @@ func TestObjectDeadContainer(t *testing.T) {
 			"JSON":     func() { _, _ = json.Marshal(l.Object()) },
 			"Equal":    func() { _, _ = Equal(l.Object(), l.Object()) },
 		} {
+			if raceEnabled && (name == "Append" || name == "Pop") {
+				continue // unsafe.Slice of nil is no panic there, but the end
+			}
 			ends(t, func() {
 				defer func() { _ = recover() }()
 				f()

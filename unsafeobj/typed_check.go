@@ -34,7 +34,7 @@ func check[T any]() error {
 // keyOf returns the address of the description of p's type, which is never freed
 // or moved: the first word of an interface. p is a nil *T, for a T itself would
 // have to be made.
-func keyOf(p any) uintptr { return *(*uintptr)(unsafe.Pointer(&p)) }
+func keyOf(p any) uintptr { return uintptr((*[2]unsafe.Pointer)(unsafe.Pointer(&p))[0]) }
 
 // slotOf hashes by multiplication: the golden ratio spreads addresses that are
 // close together.

@@ -27,4 +27,7 @@ import "unsafe"
 // no instruction.
 //
 //go:nocheckptr
-func Pointer[N ~uintptr](n N) unsafe.Pointer { return unsafe.Pointer(n) }
+func Pointer(n uintptr) unsafe.Pointer { return convert(n) }
+
+//go:nocheckptr
+func convert[N ~uintptr](n N) unsafe.Pointer { return unsafe.Pointer(n) }

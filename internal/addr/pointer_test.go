@@ -5,17 +5,15 @@ import (
 	"unsafe"
 )
 
-type number uintptr
-
 // The pointer of 0 is nil to the compiler too, and that of an address is the address.
 func TestPointer(t *testing.T) {
-	var none, some number
+	var none, some uintptr
 	v := 7
-	some = number(uintptr(unsafe.Pointer(&v)))
+	some = uintptr(unsafe.Pointer(&v))
 	if p := (*int)(Pointer(none)); p != nil {
 		t.Error("the pointer of 0 is not nil")
 	}
-	if isNil(&none) != true || isNil(&some) != false {
+	if !isNil(&none) || isNil(&some) {
 		t.Error("a pointer is taken to be nil, or not to be")
 	}
 	if p := (*int)(Pointer(some)); p != &v || *p != 7 {
@@ -24,4 +22,4 @@ func TestPointer(t *testing.T) {
 }
 
 //go:noinline
-func isNil(n *number) bool { return Pointer(*n) == nil }
+func isNil(n *uintptr) bool { return Pointer(*n) == nil }
