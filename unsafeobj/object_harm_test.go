@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/pyarena/pyarena/pymalloc"
 )
 
 // onBoth runs a test in an owned and in a shared Space.
@@ -162,7 +164,10 @@ func five(s *Space, class *Class[int64]) {
 // All of what waits for the end of an operation is run, though each ends the goroutine: the
 // others run in goroutines of their own, not nested in each other.
 func TestObjectGoexitOfMany(t *testing.T) {
-	const n = 50_000
+	n := 50_000
+	if testing.Short() || raceEnabled {
+		n = 2_000
+	}
 	onBoth(t, func(t *testing.T, s *Space) {
 		finalized, died := 0, 0
 		class := objectMust(NewClass(ClassSpec[int64]{
@@ -824,6 +829,8 @@ func TestObjectNoSpace(t *testing.T) {
 	})
 	for name, f := range map[string]func(){
 		"New":   func() { _, _ = New[int](nil) },
+		"NewOf": func() { _, _ = NewOf((*pymalloc.Allocator)(nil), 1) },
+		"Str":   func() { _, _ = NewStr((*pymalloc.Heap)(nil), "abc") },
 		"Slice": func() { _, _ = MakeSlice[int](nil, 1, 1) },
 		"Free":  func() { _ = Free(nil, new(int)) },
 	} {
