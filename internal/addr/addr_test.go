@@ -11,24 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"unsafe"
-
-	"github.com/pyarena/pyarena/internal/addr"
 )
-
-func TestPointer(t *testing.T) {
-	x := 42
-	if p := (*int)(addr.Pointer(uintptr(unsafe.Pointer(&x)))); p != &x || *p != 42 {
-		t.Errorf("Pointer leads to %p, want %p", p, &x)
-	}
-	if p := addr.Pointer(0); p != nil {
-		t.Errorf("Pointer(0) = %p", p)
-	}
-	runtime.KeepAlive(&x)
-}
 
 // TestOnePlaceOneType refuses, in the whole module and on every kind of system that
 // has files of its own, casts that read a place as a pointer which is declared as a
