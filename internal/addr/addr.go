@@ -27,7 +27,4 @@ import "unsafe"
 // no instruction.
 //
 //go:nocheckptr
-func Pointer(n uintptr) unsafe.Pointer { return convert(n) }
-
-//go:nocheckptr
-func convert[N ~uintptr](n N) unsafe.Pointer { return unsafe.Pointer(n) }
+func Pointer(n uintptr) unsafe.Pointer { return unsafe.Pointer(uintptr(unsafe.Pointer(nil)) + n) }

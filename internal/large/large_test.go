@@ -88,7 +88,7 @@ func (s *Set) check() error {
 	spared := map[unsafe.Pointer]bool{}
 	for i, r := range s.retained {
 		free += uint64(r.size)
-		if i > 0 && r.since < s.retained[i-1].since {
+		if i > s.refused && r.since < s.retained[i-1].since {
 			bad("what is retained is not in order")
 		}
 		if r.of == nil {

@@ -31,9 +31,10 @@ type Cached struct {
 // Block returns the block's address, nil of the zero Cached.
 func (c *Cached) Block() unsafe.Pointer { return addr.Pointer(c.block) }
 
-// word returns the word of the bitmap that the block's bit is in, and mask that bit.
-func (c *Cached) word() *uint64 { return (*uint64)(unsafe.Add(c.Block(), int32(c.bit))) }
-func (c *Cached) mask() uint64  { return 1 << (c.bit >> 32 & 63) }
+// word returns the word of the bitmap that the bit of the block, at p, is in, and mask
+// that bit.
+func (c *Cached) word(p unsafe.Pointer) *uint64 { return (*uint64)(unsafe.Add(p, int32(c.bit))) }
+func (c *Cached) mask() uint64                  { return 1 << (c.bit >> 32 & 63) }
 
 // MagazineBlocks returns how many blocks of a size a magazine holds: as many as make 8
 // KiB, but one at least and sixteen at most.
@@ -59,11 +60,13 @@ func (m *Magazine) IsEmpty() bool { return m.at().Block() == nil }
 
 // Pop takes the block on top, where there is one.
 func (m *Magazine) Pop() unsafe.Pointer {
-	c := m.at()
-	w := c.word()
+	top := m.top
+	c := (*Cached)(addr.Pointer(top))
+	p := c.Block()
+	w := c.word(p)
 	store64(w, *w&^c.mask())
-	storePtr(&m.top, uintptr(unsafe.Pointer(c))-cachedBytes)
-	return c.Block()
+	storePtr(&m.top, top-cachedBytes)
+	return p
 }
 
 // Top returns the block on top, nil if there is none.
