@@ -3,6 +3,7 @@ package pymalloc_test
 import (
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -160,42 +161,60 @@ func growStack(n int) int {
 	return growStack(n-1) + int(pad[n%64])
 }
 
-// TestNilReceiver: a call of a nil Allocator or Heap panics, and can be recovered.
-// Nothing is pinned or locked then.
-func TestNilReceiver(t *testing.T) {
+// nilCalls are calls of every exported method of a nil Allocator and a nil Heap.
+func nilCalls() map[string]func() {
 	var a *pymalloc.Allocator
 	var h *pymalloc.Heap
 	var block [16]byte
-	p := unsafe.Pointer(&block)
+	p, at := unsafe.Pointer(&block), uintptr(unsafe.Pointer(&block))
 	ps := make([]unsafe.Pointer, 3)
-	for name, call := range map[string]func(){
-		"Allocator.UnsafeMalloc":        func() { _, _ = a.UnsafeMalloc(8) },
-		"Allocator.UnsafeMalloc large":  func() { _, _ = a.UnsafeMalloc(1 << 20) },
-		"Allocator.UnsafeCalloc":        func() { _, _ = a.UnsafeCalloc(8) },
-		"Allocator.UnsafeAlignedMalloc": func() { _, _ = a.UnsafeAlignedMalloc(8, 64) },
-		"Allocator.UnsafeRealloc":       func() { _, _ = a.UnsafeRealloc(p, 8) },
-		"Allocator.UnsafeFree":          func() { _ = a.UnsafeFree(p) },
-		"Allocator.UnsafeMallocBatch":   func() { _ = a.UnsafeMallocBatch(ps, 8) },
-		"Allocator.UnsafeFreeBatch":     func() { _ = a.UnsafeFreeBatch([]unsafe.Pointer{p}) },
-		"Allocator.Malloc":              func() { _, _ = a.Malloc(8) },
-		"Allocator.Calloc":              func() { _, _ = a.Calloc(8) },
-		"Allocator.Realloc":             func() { _, _ = a.Realloc(block[:], 8) },
-		"Allocator.Free":                func() { _ = a.Free(block[:]) },
-		"Allocator.UintptrMalloc":       func() { _, _ = a.UintptrMalloc(8) },
-		"Allocator.UintptrCalloc":       func() { _, _ = a.UintptrCalloc(8) },
-		"Allocator.AcquireHeap":         func() { a.AcquireHeap() },
-		"Allocator.Owns":                func() { a.Owns(p) },
-		"Allocator.Stats":               func() { a.Stats() },
-		"Allocator.Check":               func() { _ = a.Check() },
-		"Allocator.Trim":                func() { _ = a.Trim() },
-		"Allocator.Close":               func() { _ = a.Close() },
-		"Heap.UnsafeMalloc":             func() { _, _ = h.UnsafeMalloc(8) },
-		"Heap.UnsafeCalloc":             func() { _, _ = h.UnsafeCalloc(8) },
-		"Heap.UnsafeAlignedMalloc":      func() { _, _ = h.UnsafeAlignedMalloc(8, 64) },
-		"Heap.UnsafeRealloc":            func() { _, _ = h.UnsafeRealloc(p, 8) },
-		"Heap.UnsafeFree":               func() { _ = h.UnsafeFree(p) },
-		"Heap.Release":                  func() { h.Release() },
-	} {
+	return map[string]func(){
+		"Allocator.UnsafeMalloc":              func() { _, _ = a.UnsafeMalloc(8) },
+		"Allocator.UnsafeMalloc large":        func() { _, _ = a.UnsafeMalloc(1 << 20) },
+		"Allocator.UnsafeCalloc":              func() { _, _ = a.UnsafeCalloc(8) },
+		"Allocator.UnsafeCalloc large":        func() { _, _ = a.UnsafeCalloc(1 << 20) },
+		"Allocator.UnsafeAlignedMalloc":       func() { _, _ = a.UnsafeAlignedMalloc(8, 64) },
+		"Allocator.UnsafeAlignedMalloc small": func() { _, _ = a.UnsafeAlignedMalloc(8, 8) },
+		"Allocator.UnsafeRealloc":             func() { _, _ = a.UnsafeRealloc(p, 8) },
+		"Allocator.UnsafeRealloc nil":         func() { _, _ = a.UnsafeRealloc(nil, 8) },
+		"Allocator.UnsafeRealloc 0":           func() { _, _ = a.UnsafeRealloc(p, 0) },
+		"Allocator.UnsafeFree":                func() { _ = a.UnsafeFree(p) },
+		"Allocator.UnsafeFree nil":            func() { _ = a.UnsafeFree(nil) },
+		"Allocator.UnsafeMallocBatch":         func() { _ = a.UnsafeMallocBatch(ps, 8) },
+		"Allocator.UnsafeMallocBatch large":   func() { _ = a.UnsafeMallocBatch(ps, 1<<20) },
+		"Allocator.UnsafeFreeBatch":           func() { _ = a.UnsafeFreeBatch([]unsafe.Pointer{p}) },
+		"Allocator.Malloc":                    func() { _, _ = a.Malloc(8) },
+		"Allocator.Calloc":                    func() { _, _ = a.Calloc(8) },
+		"Allocator.Realloc":                   func() { _, _ = a.Realloc(block[:], 8) },
+		"Allocator.Free":                      func() { _ = a.Free(block[:]) },
+		"Allocator.UintptrMalloc":             func() { _, _ = a.UintptrMalloc(8) },
+		"Allocator.UintptrCalloc":             func() { _, _ = a.UintptrCalloc(8) },
+		"Allocator.UintptrRealloc":            func() { _, _ = a.UintptrRealloc(0, 8) },
+		"Allocator.UintptrRealloc of none":    func() { _, _ = a.UintptrRealloc(at, 8) },
+		"Allocator.UintptrFree":               func() { _ = a.UintptrFree(0) },
+		"Allocator.UintptrFree of none":       func() { _ = a.UintptrFree(at) },
+		"Allocator.AcquireHeap":               func() { a.AcquireHeap() },
+		"Allocator.Owns":                      func() { a.Owns(p) },
+		"Allocator.Stats":                     func() { a.Stats() },
+		"Allocator.Check":                     func() { _ = a.Check() },
+		"Allocator.Trim":                      func() { _ = a.Trim() },
+		"Allocator.Close":                     func() { _ = a.Close() },
+		"Heap.UnsafeMalloc":                   func() { _, _ = h.UnsafeMalloc(8) },
+		"Heap.UnsafeMalloc large":             func() { _, _ = h.UnsafeMalloc(1 << 20) },
+		"Heap.UnsafeCalloc":                   func() { _, _ = h.UnsafeCalloc(8) },
+		"Heap.UnsafeAlignedMalloc":            func() { _, _ = h.UnsafeAlignedMalloc(8, 64) },
+		"Heap.UnsafeRealloc":                  func() { _, _ = h.UnsafeRealloc(p, 8) },
+		"Heap.UnsafeRealloc nil":              func() { _, _ = h.UnsafeRealloc(nil, 8) },
+		"Heap.UnsafeFree":                     func() { _ = h.UnsafeFree(p) },
+		"Heap.UnsafeFree nil":                 func() { _ = h.UnsafeFree(nil) },
+		"Heap.Release":                        func() { h.Release() },
+	}
+}
+
+// TestNilReceiver: a call of a nil Allocator or Heap panics, and can be recovered.
+// Nothing is pinned or locked then.
+func TestNilReceiver(t *testing.T) {
+	for name, call := range nilCalls() {
 		func() {
 			defer func() {
 				if e, ok := recover().(runtime.Error); !ok || !strings.Contains(e.Error(), "nil pointer") {
@@ -205,6 +224,19 @@ func TestNilReceiver(t *testing.T) {
 			call()
 		}()
 		runtime.GC() // which waits for whoever is pinned
+	}
+}
+
+// TestNilReceiverHasAll: TestNilReceiver calls every exported method.
+func TestNilReceiverHasAll(t *testing.T) {
+	calls := nilCalls()
+	for _, typ := range []reflect.Type{reflect.TypeFor[*pymalloc.Allocator](), reflect.TypeFor[*pymalloc.Heap]()} {
+		for i := range typ.NumMethod() {
+			name := typ.Elem().Name() + "." + typ.Method(i).Name
+			if calls[name] == nil {
+				t.Errorf("%s is not called on nil", name)
+			}
+		}
 	}
 }
 

@@ -42,6 +42,12 @@ func pointerAt(p uintptr) unsafe.Pointer {
 	return addr.Pointer(p)
 }
 
+// notOwned returns the error of a call with an address that is in no allocator's memory.
+func (a *Allocator) notOwned(call string, p uintptr) error {
+	_ = a.opts // a nil a faults here, as in every other call
+	return &PointerError{call, p, ErrNotOwned}
+}
+
 // Malloc returns a block as a slice of length size, not initialised; its
 // capacity is the usable size of the block. Malloc(0) returns nil, nil; a
 // negative size panics. The caller frees it with Free. The slice may be resliced
@@ -83,7 +89,7 @@ func (a *Allocator) UintptrCalloc(size int) (uintptr, error) {
 func (a *Allocator) UintptrRealloc(p uintptr, size int) (uintptr, error) {
 	at := pointerAt(p)
 	if at == nil && p != 0 {
-		return 0, &PointerError{"UintptrRealloc", p, ErrNotOwned}
+		return 0, a.notOwned("UintptrRealloc", p)
 	}
 	q, err := a.realloc("UintptrRealloc", a, nil, at, size)
 	return uintptr(q), err
@@ -93,7 +99,7 @@ func (a *Allocator) UintptrRealloc(p uintptr, size int) (uintptr, error) {
 func (a *Allocator) UintptrFree(p uintptr) error {
 	at := pointerAt(p)
 	if at == nil && p != 0 {
-		return &PointerError{"UintptrFree", p, ErrNotOwned}
+		return a.notOwned("UintptrFree", p)
 	}
 	return a.UnsafeFree(at)
 }
