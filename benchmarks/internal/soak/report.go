@@ -81,7 +81,7 @@ type Report struct {
 	OS         string        `json:"os"`
 	Arch       string        `json:"arch"`
 	CPU        string        `json:"cpu"`
-	Procs      int           `json:"gomaxprocs"` // at the begin
+	Procs      int           `json:"gomaxprocs"` // at the beginning
 	For        time.Duration `json:"for_ns"`
 	Cycles     int           `json:"cycles"`
 	LiveBytes  int           `json:"live_bytes"`
@@ -113,9 +113,9 @@ func newReport(c Config, cycles int) *Report {
 
 func (r *Report) add(s Sample) { r.Samples = append(r.Samples, s) }
 
-// Growth returns how much more is resident at the end than at the begin, how much
+// Growth returns how much more is resident at the end than at the beginning, how much
 // of it is what pymalloc has from the system, and how much objects on the Go heap,
-// all in percent of what was resident at the begin. The rest is the Go runtime's
+// all in percent of what was resident at the beginning. The rest is the Go runtime's
 // own. All are 0 where the system does not tell.
 func (r *Report) Growth() (all, pymalloc, objects float64) {
 	if r.Begin.Resident == 0 || r.End.Resident == 0 {
@@ -160,12 +160,12 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	done = append(done, []string{"bytes of the blocks made", humanize.IBytes(c.Bytes)})
 	fmt.Fprint(out, report.Table("lr", done))
 	fmt.Fprintf(out, "\n## Everything freed\n\n"+
-		"Nothing but time has passed, and `debug.FreeOSMemory` has been called. The begin is after the warm-up, which is not counted.\n\n")
+		"Nothing but time has passed, and `debug.FreeOSMemory` has been called. The beginning is after the warm-up, which is not counted.\n\n")
 	freed := [][]string{{"", "resident", "of it pymalloc's", "objects on the Go heap", "with files", "Go runtime", "mapped for blocks", "tables"}}
 	for _, row := range []struct {
 		what string
 		s    Sample
-	}{{"begin", r.Begin}, {"end", r.End}} {
+	}{{"beginning", r.Begin}, {"end", r.End}} {
 		freed = append(freed, []string{
 			row.what, resident(row.s.Resident), resident(row.s.Pymalloc), humanize.IBytes(row.s.Objects),
 			resident(row.s.RSS), humanize.IBytes(row.s.Go), humanize.IBytes(row.s.Mapped), humanize.IBytes(row.s.Tables),
@@ -175,7 +175,7 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	if r.Begin.Resident > 0 && r.End.Resident > 0 {
 		all, pymalloc, objects := r.Growth()
 		rss := 100 * (float64(r.End.RSS) - float64(r.Begin.RSS)) / float64(r.Begin.RSS)
-		fmt.Fprintf(out, "\nResident memory: %+.1f %% with files, %+.1f %% without. Of the latter pymalloc has %+.1f, and objects on the Go heap %+.1f: together at most %.1f are accepted. The rest, %+.1f, is the Go runtime's own.\n",
+		fmt.Fprintf(out, "\nResident memory: %+.1f %% with files, %+.1f %% without. Pymalloc has %+.1f of the latter, and objects on the Go heap %+.1f: together at most %.1f are accepted. The rest, %+.1f, is the Go runtime's own.\n",
 			rss, all, pymalloc, objects, r.Accepted, all-pymalloc-objects)
 	}
 	fmt.Fprintf(out, "\n## At the end of each phase\n\n")
@@ -206,7 +206,7 @@ func (r *Report) WriteCharts(dir string) ([]string, error) {
 		{"resident", func(s Sample) uint64 { return s.Resident }},
 		{"mapped for blocks", func(s Sample) uint64 { return s.Mapped }},
 		{"live blocks", func(s Sample) uint64 { return s.InUse }},
-		{"resident at the begin", func(Sample) uint64 { return r.Begin.Resident }},
+		{"resident at the beginning", func(Sample) uint64 { return r.Begin.Resident }},
 	} {
 		var xys plotter.XYs
 		for _, s := range r.Samples {

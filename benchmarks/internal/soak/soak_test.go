@@ -274,8 +274,8 @@ func TestReport(t *testing.T) {
 	}
 	text := strings.Join(strings.Fields(string(md)), " ") // columns are filled with spaces
 	for _, want := range []string{
-		"Nothing went wrong: 1,234 checks", "| begin | 10 MiB | 300 KiB | 0 B | 20 MiB | 8.0 MiB | 0 B | 1.0 MiB |",
-		"Resident memory: +2.5 % with files, +5.0 % without. Of the latter pymalloc has +1.0, and objects on the Go heap +0.0: together at most 5.0 are accepted. The rest, +4.0, is", "| 1 | churn | 1,000,000 | 256 MiB | 280 MiB | 300 MiB |", "](memory.svg)",
+		"Nothing went wrong: 1,234 checks", "| beginning | 10 MiB | 300 KiB | 0 B | 20 MiB | 8.0 MiB | 0 B | 1.0 MiB |",
+		"Resident memory: +2.5 % with files, +5.0 % without. Pymalloc has +1.0 of the latter, and objects on the Go heap +0.0: together at most 5.0 are accepted. The rest, +4.0, is", "| 1 | churn | 1,000,000 | 256 MiB | 280 MiB | 300 MiB |", "](memory.svg)",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, md)

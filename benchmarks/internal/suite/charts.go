@@ -146,7 +146,7 @@ func (r *Report) lines(p *plot.Plot, points func(impl string) plotter.XYs) (draw
 
 // scalingChart draws the geometric mean of throughputs relative to one thread.
 func (r *Report) scalingChart() (*plot.Plot, vg.Length, error) {
-	p := chart.New(r.title("Throughput relative to one thread (geometric mean of the workloads for any number)"), "×")
+	p := chart.New(r.title("Throughput relative to one thread (geometric mean of the workloads that any number of threads can run)"), "×")
 	p.X.Label.Text = "threads"
 	p.X.Tick.Marker = chart.Counts(r.threadCounts())
 	p.Y.Min = 0
