@@ -50,8 +50,8 @@
 //	+------------------------+-----------------------------------
 //
 // The header of any block is a mask and a shift away: arena = p &^ (size-1),
-// header = arena + unit × 256. Whether a block is free says a bit in the header,
-// not a link in the block, so that free does not have to read the block. Only
+// header = arena + unit × 256. A bit in the header says whether a block is
+// free, not a link in the block, so that free does not have to read the block. Only
 // what other shards have freed is linked through the blocks' first eight bytes:
 // the link is the distance from the pool's header, sealed, so that a block that
 // was written to after its free is noticed before its link is followed.
@@ -94,8 +94,8 @@
 //     its pool (pool.Header.Push). Here the fast path ends.
 //  4. If the pool was full it goes to the front of used[class], as in CPython; if
 //     it is empty, and not the first of its list, the shard keeps it for any
-//     class. Of more than 16 half go to the shared freepools, and what is too many
-//     there to the arenas (Table.trip). A pool of several units goes to its arena
+//     class. If it keeps more than 16, half go to the shared freepools, and what is
+//     too many there to the arenas (Table.trip). A pool of several units goes to its arena
 //     at once.
 //  5. A block of another shard's pool is linked to the pool's remote list by one
 //     compare-and-swap of the word that names the owner, and the freer touches the
@@ -141,7 +141,7 @@
 // free seals the block, and a malloc takes it if the seal is whole. What is not at hand is
 // drawn from a word of the first pool's bitmap (pool.Header.Draw). A drain marks what was at
 // hand and was written to, so that the pool finds it (pool.Header.Break). With [Options.Canaries] a
-// free looks at the word behind the block before. [Options.WipeOnFree] goes the same way.
+// free looks at the word after the block first. [Options.WipeOnFree] goes the same way.
 // The last units of a hardened arena are inaccessible.
 //
 // # Memory going back
@@ -158,8 +158,8 @@
 // pinned goroutine cannot be stopped, so when the world stands still none is pinned. The
 // stop takes longer where a goroutine is copying or clearing a large slice: Go's runtime
 // cannot interrupt that, and waits.
-// For the shards it needs another, but on Linux on amd64, where a barrier and the end
-// of the section under way will do.
+// To drain shards it stops the world once more, except on Linux on amd64, where a barrier
+// and the end of the section under way will do.
 //
 // A system may refuse to take memory back: on Linux where a hole would need one mapping
 // more than vm.max_map_count allows. What was refused has no pages any more, and waits.
@@ -245,11 +245,11 @@
 // 1.29: up to 1.5 by one thread, where nothing but malloc and free is done to many small
 // blocks, which the default does not touch, and 1.9 to 2.5 by two in xmalloc-test.
 //
-// Of a million blocks that one goroutine has made on two Ps, as the scheduler moved it,
-// one is replaced at random in 136 ns on an Allocator and in 89 on a Heap, of ten million
+// If one goroutine has made a million blocks on two Ps, as the scheduler moved it, a
+// random one is replaced in 136 ns on an Allocator and in 89 on a Heap, of ten million
 // in 419 and 252 (mimalloc: 125 and 382; the growth table of the suite): those of the P that
 // it has left are freed by a compare-and-swap each, until that P's shard is drained, which
-// it is soon. Of a hundred million (`-max 100000000`) it takes 1.9 µs, and 0.8 with mimalloc:
+// it is soon. Beside a hundred million (`-max 100000000`) it takes 1.9 µs, and 0.8 with mimalloc:
 // the headers, 100 MiB of them, are in no cache either.
 //
 // # Caveats
@@ -267,7 +267,7 @@
 //     systems where the Go heap may grow into those addresses they are kept; see
 //     [KeepAddresses].
 //   - GOMEMLIMIT and the heap profile do not see this memory; Stats does.
-//   - Of goroutines that free one block at the same moment one succeeds, and the
+//   - If goroutines free one block at the same moment, one succeeds, and the
 //     others get ErrDoubleFree. Only where one of them is the pool's owner may two
 //     succeed within some nanoseconds: then a later malloc may say ErrCorrupted, for
 //     the block's link is gone, and blocks linked behind it may be lost. The block is

@@ -11,9 +11,9 @@ import (
 // [*PointerError]: nothing is freed and nothing damaged then.
 //
 // A double free is detected while the block has not been handed out again, and
-// its arena is mapped. Of two goroutines that free the same block at the same
-// moment one succeeds, but for the pool's owner and another within some nanoseconds:
-// then both may. The block is not handed out twice for it.
+// its arena is mapped. If two goroutines free the same block at the same
+// moment, one succeeds; both may if one is the pool's owner and they come within some
+// nanoseconds. The block is not handed out twice because of that.
 //
 //go:noinline
 func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {

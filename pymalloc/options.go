@@ -39,7 +39,7 @@ type Options struct {
 	Hardened bool
 	// Canaries puts a secret word behind each block up to half an arena, and looks at it
 	// when the block is freed: a write of one byte beyond the usable size is found, with
-	// ErrOverrun. Of each size eight bytes less are to be used. It implies Hardened.
+	// ErrOverrun. Blocks of each size have eight usable bytes less. It implies Hardened.
 	Canaries bool
 	// WipeOnFree clears blocks when they are freed, so that what they held is
 	// not to be read any more, by a later owner or in a core dump: blocks up to half an
