@@ -96,6 +96,10 @@ func f(i int) any { return `
 		"(*uintptr)(unsafe.Add(unsafe.Pointer(&table), i))":                        true,
 		"(*atomic.Pointer[int])(unsafe.Pointer(&counter))":                         true,
 		"(*atomic.Uintptr)((unsafe.Pointer(&pointer)))":                            true,
+		"unsafe.Pointer(n)":                                                        true,
+		"unsafe.Pointer(uintptr(unsafe.Pointer(nil)) + n)":                         true,
+		"unsafe.Pointer(uintptr(u) + n)":                                           true,
+		"unsafe.Pointer(p)":                                                        false,
 		"unsafe.Add(nil, i)":                                                       true,
 		"unsafe.Add(unsafe.Pointer(nil), i)":                                       true,
 		"func() any { q := unsafe.Pointer(&n); return *(*unsafe.Pointer)(q) }()":   true,
@@ -228,6 +232,9 @@ func (f *finder) look(n ast.Node) bool {
 	if f.isUnsafeAdd(call) && !f.isAddr && f.isNil(call.Args[0]) {
 		f.fault(call, "a pointer is made from a number: use addr.Pointer")
 	}
+	if !f.isAddr && f.isFromNumber(call) {
+		f.fault(call, "a pointer is made from a number: use addr.Pointer")
+	}
 	to, ok := f.conversion(call)
 	if !ok {
 		return true
@@ -258,6 +265,25 @@ func (f *finder) isNil(e ast.Expr) bool {
 		return f.isNil(c.Args[0])
 	}
 	return f.Types[e].IsNil()
+}
+
+// isFromNumber reports whether the call converts to unsafe.Pointer what is a number, or
+// may be one in a generic function. That of a pointer's number is a sum, which
+// unsafe.Add makes.
+func (f *finder) isFromNumber(call *ast.CallExpr) bool {
+	if tv := f.Types[call.Fun]; !tv.IsType() || !isUnsafePointer(tv.Type) || len(call.Args) != 1 {
+		return false
+	}
+	t := f.TypeOf(call.Args[0])
+	if t == nil {
+		return false // not known
+	}
+	if p, generic := t.(*types.TypeParam); generic {
+		core, ok := p.Constraint().Underlying().(*types.Interface)
+		return !ok || core.NumEmbeddeds() > 0
+	}
+	b, basic := t.Underlying().(*types.Basic)
+	return basic && b.Info()&types.IsInteger != 0
 }
 
 // conversion returns the type of the place if the call converts an unsafe.Pointer to a
