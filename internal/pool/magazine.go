@@ -78,6 +78,7 @@ func (m *Magazine) HasRoom() bool { return m.top != m.end }
 // PushTo puts block i, which begins at p and is in use, on top of the magazine, where there
 // is room. Owner only.
 func (h *Header) PushTo(m *Magazine, i uint32, p unsafe.Pointer) {
+	h.freed(i)
 	w := h.bits(i)
 	store64(w, *w|1<<(i&63))
 	c := (*Cached)(unsafe.Add(unsafe.Pointer(m.at()), cachedBytes))

@@ -282,6 +282,7 @@ func (h *Header) IsInUse(i uint32) bool {
 // Push frees block i, which is in use. It reports whether live has come to trip,
 // so that the owner has more to do. Owner only.
 func (h *Header) Push(i uint32) (tripped bool) {
+	h.freed(i)
 	w := h.bits(i)
 	store64(w, *w|1<<(i&63))
 	store(&h.live, h.live-1)
@@ -292,16 +293,17 @@ func (h *Header) Push(i uint32) (tripped bool) {
 // free in the bitmap, so that StateOf knows it.
 func Seal(p unsafe.Pointer) { setWord(p, ownSeal(p)) }
 
-// word and setWord access eight bytes of a block that are a seal, a link or a tail, or
-// the program's where a free looks whether they are. The race detector is not shown
-// that, for it is the program's accesses that it is to see: who frees a block that
-// somebody else has by now would be told of a race in here.
+// word reads eight bytes of a block that are a seal, a link or a tail, or the program's
+// where a free looks whether they are. The race detector is not shown that: a free that is
+// refused would be told of a race in here, for the block may be somebody else's by now.
 //
 //go:norace
 func word(p unsafe.Pointer) uint64 { return *(*uint64)(p) }
 
-//go:norace
-func setWord(p unsafe.Pointer, w uint64) { *(*uint64)(p) = w }
+// setWord writes them. The race detector is shown that, as it is shown the claim of a
+// remote free: a program that uses a block while it is freed, or afterwards, is told so.
+// What frees and mallocs do to a block one after the other is no race to it.
+func setWord(p unsafe.Pointer, w uint64) { store64((*uint64)(p), w) }
 
 // Unseal clears the mark of the block at p. Whoever hands a block out does so: it
 // may have been on a remote list once.

@@ -13,3 +13,6 @@ func store64(p *uint64, v uint64) { *p = v }
 
 func loadPtr(p *uintptr) uintptr     { return *p }
 func storePtr(p *uintptr, v uintptr) { *p = v }
+
+// freed tells the race detector, where there is one, that block i is freed.
+func (h *Header) freed(uint32) {}
