@@ -86,33 +86,42 @@ type header struct { refs uint64; next *header }
 type link uintptr
 var n uintptr; var p *int; var l link; var h header; var table [4]*int; var numbers [4]uintptr
 var counter atomic.Uintptr; var pointer atomic.Pointer[int]; var u unsafe.Pointer
+func cast(p unsafe.Pointer) **int { return (**int)(p) }
+func where() unsafe.Pointer { return unsafe.Pointer(&numbers) }
 func f(i int) any { return `
 	for body, want := range map[string]bool{
-		"*(*unsafe.Pointer)(unsafe.Pointer(&n))":                                   true,
-		"*(*uintptr)(unsafe.Pointer(&p))":                                          true,
-		"*(**header)(unsafe.Pointer(&l))":                                          true,
-		"(*[2]*int)(unsafe.Pointer(&h))":                                           true, // its first word
-		"atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&numbers[i])))":       true,
-		"(*uintptr)(unsafe.Add(unsafe.Pointer(&table), i))":                        true,
-		"(*atomic.Pointer[int])(unsafe.Pointer(&counter))":                         true,
-		"(*atomic.Uintptr)((unsafe.Pointer(&pointer)))":                            true,
-		"unsafe.Pointer(n)":                                                        true,
-		"unsafe.Pointer(uintptr(unsafe.Pointer(nil)) + n)":                         true,
-		"unsafe.Pointer(uintptr(u) + n)":                                           true,
-		"unsafe.Pointer(p)":                                                        false,
-		"unsafe.Add(nil, i)":                                                       true,
-		"unsafe.Add(unsafe.Pointer(nil), i)":                                       true,
-		"func() any { q := unsafe.Pointer(&n); return *(*unsafe.Pointer)(q) }()":   true,
-		"*(*any)(unsafe.Pointer(&numbers))":                                        true,
-		"*(*uint64)(unsafe.Pointer(&h))":                                           false,
-		"*(*int64)(unsafe.Pointer(&n))":                                            false,
-		"(*[2]uint32)(unsafe.Pointer(&n))":                                         false,
-		"(**int)(unsafe.Add(unsafe.Pointer(&table), i))":                           false,
-		"(*header)(unsafe.Add(unsafe.Pointer(&h), i))":                             false,
-		"*(**int)(unsafe.Pointer(&table[i]))":                                      false,
-		"*(**int)(u)":                                                              false,
-		"(*byte)(unsafe.Add(u, i))":                                                false,
-		"func() any { q := unsafe.Pointer(&table); return *(*unsafe.Pointer)(q) }": false,
+		"*(*unsafe.Pointer)(unsafe.Pointer(&n))":                                    true,
+		"*(*uintptr)(unsafe.Pointer(&p))":                                           true,
+		"*(**header)(unsafe.Pointer(&l))":                                           true,
+		"(*[2]*int)(unsafe.Pointer(&h))":                                            true, // its first word
+		"atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&numbers[i])))":        true,
+		"(*uintptr)(unsafe.Add(unsafe.Pointer(&table), i))":                         true,
+		"(*atomic.Pointer[int])(unsafe.Pointer(&counter))":                          true,
+		"(*atomic.Uintptr)((unsafe.Pointer(&pointer)))":                             true,
+		"unsafe.Pointer(n)":                                                         true,
+		"unsafe.Pointer(uintptr(unsafe.Pointer(nil)) + n)":                          true,
+		"unsafe.Pointer(uintptr(u) + n)":                                            true,
+		"unsafe.Pointer(p)":                                                         false,
+		"unsafe.Add(nil, i)":                                                        true,
+		"unsafe.Add(unsafe.Pointer(nil), i)":                                        true,
+		"func() any { q := unsafe.Pointer(&n); return *(*unsafe.Pointer)(q) }()":    true,
+		"*(*any)(unsafe.Pointer(&numbers))":                                         true,
+		"*(*uint64)(unsafe.Pointer(&h))":                                            false,
+		"*(*int64)(unsafe.Pointer(&n))":                                             false,
+		"(*[2]uint32)(unsafe.Pointer(&n))":                                          false,
+		"(**int)(unsafe.Add(unsafe.Pointer(&table), i))":                            false,
+		"(*header)(unsafe.Add(unsafe.Pointer(&h), i))":                              false,
+		"*(**int)(unsafe.Pointer(&table[i]))":                                       false,
+		"*(**int)(u)":                                                               false,
+		"(*byte)(unsafe.Add(u, i))":                                                 false,
+		"func() any { q := unsafe.Pointer(&table); return *(*unsafe.Pointer)(q) }":  false,
+		"func() any { var q = unsafe.Pointer(&n); return *(*unsafe.Pointer)(q) }()": true,
+		"*(*unsafe.Pointer)(unsafe.Pointer(uintptr(unsafe.Pointer(&n))))":           true,
+		"(**int)(unsafe.Pointer(uintptr(unsafe.Pointer(&numbers)) + 8))":            true,
+		"cast(unsafe.Pointer(&n))":                                                  true,
+		"cast(unsafe.Pointer(&table))":                                              false,
+		"(**int)(where())":                                                          true,
+		"(*uintptr)(where())":                                                       false,
 	} {
 		faults, err := newModule("amd64").find("p", map[string]any{"p.go": head + body + " }"})
 		if err != nil {
@@ -131,6 +140,11 @@ type module struct {
 	sizes       types.Sizes
 	packages    map[string]*types.Package
 	conversions int // to pointers, seen so far
+
+	// Of functions, by what the type checker calls them: the places that they take their
+	// parameters for, and the place whose address they return.
+	takes   map[string]map[int][]types.Type
+	returns map[string]types.Type
 }
 
 // elsewhere is what is known of other modules' packages.
@@ -153,7 +167,7 @@ type Time struct{ wall uint64; ext int64; loc *int }`,
 }
 
 func newModule(goarch string) *module {
-	return &module{token.NewFileSet(), types.SizesFor("gc", goarch), map[string]*types.Package{"unsafe": types.Unsafe}, 0}
+	return &module{token.NewFileSet(), types.SizesFor("gc", goarch), map[string]*types.Package{"unsafe": types.Unsafe}, 0, map[string]map[int][]types.Type{}, map[string]types.Type{}}
 }
 
 // Import returns a package that was read, or what is known of another.
@@ -208,6 +222,13 @@ func (m *module) find(path string, sources map[string]any) ([]string, error) {
 		ast.Inspect(file, f.define)
 	}
 	for _, file := range files {
+		for _, d := range file.Decls {
+			if d, ok := d.(*ast.FuncDecl); ok && d.Body != nil {
+				f.summarize(d)
+			}
+		}
+	}
+	for _, file := range files {
 		ast.Inspect(file, f.look)
 	}
 	return f.faults, nil
@@ -221,7 +242,62 @@ func (f *finder) define(n ast.Node) bool {
 			}
 		}
 	}
+	if s, ok := n.(*ast.ValueSpec); ok && len(s.Names) == len(s.Values) {
+		for i, name := range s.Names {
+			f.defined[f.Defs[name]] = s.Values[i]
+		}
+	}
 	return true
+}
+
+// summarize notes what a function does with pointers of its parameters, and returns.
+func (f *finder) summarize(d *ast.FuncDecl) {
+	fn, ok := f.Defs[d.Name].(*types.Func)
+	if !ok {
+		return
+	}
+	params, name := fn.Signature().Params(), fn.FullName()
+	ast.Inspect(d.Body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncLit:
+			return false
+		case *ast.ReturnStmt:
+			if len(n.Results) == 1 && isUnsafePointer(f.TypeOf(n.Results[0])) {
+				if place, moved := f.origin(n.Results[0]); place != nil && !moved {
+					f.returns[name] = place
+				}
+			}
+		case *ast.CallExpr:
+			to, ok := f.conversion(n)
+			if !ok {
+				break
+			}
+			arg, ok := ast.Unparen(n.Args[0]).(*ast.Ident)
+			for i := range params.Len() {
+				if ok && f.Uses[arg] == params.At(i) {
+					if f.takes[name] == nil {
+						f.takes[name] = map[int][]types.Type{}
+					}
+					f.takes[name][i] = append(f.takes[name][i], to)
+				}
+			}
+		}
+		return true
+	})
+}
+
+// callee returns what the type checker calls the function that is called, or "".
+func (f *finder) callee(call *ast.CallExpr) string {
+	fun := ast.Unparen(call.Fun)
+	if s, ok := fun.(*ast.SelectorExpr); ok {
+		fun = s.Sel
+	}
+	if name, ok := fun.(*ast.Ident); ok {
+		if fn, ok := f.Uses[name].(*types.Func); ok {
+			return fn.Origin().FullName()
+		}
+	}
+	return ""
 }
 
 func (f *finder) look(n ast.Node) bool {
@@ -235,19 +311,28 @@ func (f *finder) look(n ast.Node) bool {
 	if !f.isAddr && f.isFromNumber(call) {
 		f.fault(call, "a pointer is made from a number: use addr.Pointer")
 	}
-	to, ok := f.conversion(call)
-	if !ok {
-		return true
+	if name := f.callee(call); name != "" {
+		for i, places := range f.takes[name] {
+			for _, to := range places {
+				if i < len(call.Args) {
+					f.taken(call, call.Args[i], to)
+				}
+			}
+		}
 	}
-	f.conversions++
-	from, moved := f.origin(call.Args[0])
-	if from == nil {
-		return true
-	}
-	if f.conflict(from, to, moved) {
-		f.fault(call, fmt.Sprintf("a place of type %s is taken for one of %s: one of them has a pointer where the other has a number", from, to))
+	if to, ok := f.conversion(call); ok {
+		f.conversions++
+		f.taken(call, call.Args[0], to)
 	}
 	return true
+}
+
+// taken is told that a pointer is taken for one to a place of the type to.
+func (f *finder) taken(call *ast.CallExpr, pointer ast.Expr, to types.Type) {
+	from, moved := f.origin(pointer)
+	if from != nil && f.conflict(from, to, moved) {
+		f.fault(call, fmt.Sprintf("a place of type %s is taken for one of %s: one of them has a pointer where the other has a number", from, to))
+	}
 }
 
 func (f *finder) fault(at ast.Node, what string) {
@@ -312,6 +397,9 @@ func (f *finder) origin(e ast.Expr) (place types.Type, moved bool) {
 		if f.isUnsafeAdd(e) {
 			place, _ = f.origin(e.Args[0])
 			return place, true
+		}
+		if place := f.returns[f.callee(e)]; place != nil {
+			return place, false
 		}
 		if tv := f.Types[e.Fun]; tv.IsType() && isUnsafePointer(tv.Type) {
 			if t := f.TypeOf(e.Args[0]); t != nil {
