@@ -292,7 +292,7 @@ func (s *Space) drop(h *header) {
 			h.refs = 0
 			s.dead(h)
 		} else if n == -1 {
-			_ = misused(h, "is released")
+			s.misusedLater(h, "is released")
 		}
 		return
 	}
@@ -302,7 +302,7 @@ func (s *Space) drop(h *header) {
 		case n < 0:
 			return
 		case n == 0:
-			_ = misused(h, "is released")
+			s.misusedLater(h, "is released")
 			return
 		case n == 1:
 			if s.bury(h) {
@@ -323,4 +323,10 @@ func misused(h *header, what string) error {
 		s.tell(err)
 	}
 	return err
+}
+
+// misusedLater has a misuse reported when the operation is over that found it: Report may
+// panic.
+func (s *Space) misusedLater(h *header, what string) {
+	s.later(callback{err: &CountError{Type: typeOf(h).name, What: what}})
 }

@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"reflect"
 	"slices"
+	"strings"
 	"unsafe"
 )
 
@@ -31,14 +32,17 @@ func (s *Space) FromGo(v any) (AnyRef, error) {
 
 func (s *Space) fromGo(v any) (h *header, due bool, err error) {
 	if s.locks {
-		defer s.lockSlow().unlock()
+		defer s.lockSlow().mu.Unlock()
 	}
 	b := builder{s: s}
-	defer b.drop()
+	defer func() {
+		b.drop()
+		due = s.due || s.gc.due()
+	}()
 	if err := b.value(v, 0); err != nil {
 		return nil, false, err
 	}
-	return b.pop(), s.gc.due(), nil
+	return b.pop(), false, nil
 }
 
 // builder makes objects of Go values, with the Space locked.
@@ -53,7 +57,6 @@ func (b *builder) drop() {
 	for _, h := range b.made {
 		b.s.drop(h)
 	}
-	b.s.settle()
 }
 
 func (b *builder) pop() *header {
@@ -80,9 +83,18 @@ func pushRef[T View](b *builder, r Ref[T], err error) error {
 	return b.push(at(r.addr), nil)
 }
 
-// borrower is a handle or a Ref. The method is not of a user's making, which could call
-// into the Space.
+// borrower is a handle or a Ref, a pointer to one, or what embeds one. The method is not of a
+// user's making, which could call into the Space.
 type borrower interface{ borrowed() Object }
+
+// isHandle reports whether a borrower's type is a handle or a Ref, or a pointer to one. What
+// embeds one is not: if it embeds a pointer that is nil, the method would panic.
+func isHandle(t reflect.Type) bool {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.PkgPath() == reflect.TypeFor[Object]().PkgPath() && t.Kind() == reflect.Struct
+}
 
 func (o Object) borrowed() Object { return o }
 
@@ -127,7 +139,7 @@ func (b *builder) value(v any, depth int) error {
 	if r.Kind() == reflect.Pointer && r.IsNil() {
 		return b.push(&noneObject, nil)
 	}
-	if v, ok := v.(borrower); ok {
+	if v, ok := v.(borrower); ok && isHandle(r.Type()) {
 		o := v.borrowed()
 		if err := s.admit([]Object{o}); err != nil {
 			return err
@@ -261,12 +273,24 @@ func sameKeys(m reflect.Value, keys []mapKey, first *header, k mapKey) error {
 		m.Type(), keys[i], k)
 }
 
-func (k mapKey) String() string {
+// goType is the type that the key has in Go.
+func (k mapKey) goType() reflect.Type {
 	v := k.key
 	for v.Kind() == reflect.Interface {
 		v = v.Elem()
 	}
-	return fmt.Sprintf("%v(%v)", v.Type(), v)
+	return v.Type()
+}
+
+// String names the key, by what became of it: its own methods are not called.
+func (k mapKey) String() string {
+	p := printer{open: map[*header]struct{}{}, limit: maxShown}
+	p.object(k.obj)
+	text := p.String()
+	if len(text) > 2*maxShown {
+		text = strings.ToValidUTF8(text[:2*maxShown], "") + "…"
+	}
+	return fmt.Sprintf("%v(%s)", k.goType(), text)
 }
 
 // compare sorts keys by kind, and by value; equal ones by their types in Go, so that of two
@@ -284,7 +308,7 @@ func (k mapKey) compare(other mapKey) int {
 		c = cmp.Compare(stringOf(x).value(), stringOf(y).value())
 	}
 	if c == 0 && keyRank(x) < len(keyRanks) {
-		c = cmp.Compare(k.String(), other.String())
+		c = cmp.Compare(k.goType().String(), other.goType().String())
 	}
 	return c
 }
@@ -304,8 +328,11 @@ func keyRank(h *header) int {
 
 // compareNumbers is exact. NaN comes first.
 func compareNumbers(x, y *header) int {
-	if x.typ == typeFloat && y.typ == typeFloat {
+	switch {
+	case x.typ == typeFloat && y.typ == typeFloat:
 		return cmp.Compare(floatOf(x), floatOf(y))
+	case x.typ <= typeInt && y.typ <= typeInt:
+		return cmp.Compare((*intObject)(unsafe.Pointer(x)).v, (*intObject)(unsafe.Pointer(y)).v)
 	}
 	if x.typ == typeFloat && floatOf(x) != floatOf(x) {
 		return -1
@@ -344,7 +371,7 @@ func (b *builder) number(n json.Number) error {
 // map[any]any if it has other keys than strings. A container that is in several places
 // is one slice or map in all of them. An object that contains itself is [ErrDepth]. An
 // instance is an error, and so is a key that would not be found in a Go map: bytes, a
-// tuple, an int of more than 64 bits.
+// tuple, NaN, an int of more than 64 bits.
 func ToGo(o Object) (any, error) {
 	if o.addr == 0 {
 		return nil, ErrNoObject
@@ -425,8 +452,11 @@ func (c converter) container(h *header, depth int) (any, error) {
 func (c converter) dict(o *tableObject, depth int) (any, error) {
 	named, other := map[string]any{}, map[any]any(nil)
 	for e, i := o.next(0); e != nil; e, i = o.next(i + 1) {
-		if e.key.object().typ == typeBig { // a *big.Int is found by its address
+		switch k := e.key.object(); {
+		case k.typ == typeBig: // a *big.Int is found by its address
 			return nil, &TypeError{Want: "a key that Go can compare, of 64 bits at most", Got: "int"}
+		case k.typ == typeFloat && math.IsNaN(floatOf(k)):
+			return nil, &TypeError{Want: "a key that Go finds, and NaN is not", Got: "float"}
 		}
 		k, err := c.value(e.key.object(), depth+1)
 		if err != nil {

@@ -32,7 +32,7 @@ func (s *Space) Dict() (Ref[Dict], error) {
 }
 
 func (s *Space) lockedDict() (h *header, due bool, err error) {
-	defer s.lockSlow().unlock()
+	defer s.lockSlow().mu.Unlock()
 	h, err = s.newTableObject(typeDict, &s.dicts)
 	return h, s.gc.due(), err
 }
@@ -84,17 +84,26 @@ func (d Dict) Set(k, v Object) error {
 	if s.locks {
 		defer s.lockSlow().unlock()
 	}
-	if key.typ >= firstContainer { // functions of a Class may be called
-		incref(value)
-		defer s.drop(value)
+	if asks(key) {
+		err = s.putHeld(h, key, value)
+	} else if hash, e := hashOf(key, 0); e == nil {
+		err = s.put(tableOf(h), hash, key, value)
+	} else {
+		err = e
 	}
+	s.settle()
+	return err
+}
+
+// putHeld is put where functions of a Class may be called, which may release the value.
+func (s *Space) putHeld(h, key, value *header) error {
+	incref(value)
+	defer s.drop(value)
 	hash, err := hashOf(key, 0)
 	if err != nil {
 		return err
 	}
-	err = s.put(tableOf(h), hash, key, value)
-	s.settle()
-	return err
+	return s.put(tableOf(h), hash, key, value)
 }
 
 // put sets the value of a key, both borrowed, with the Space locked.
@@ -167,20 +176,44 @@ func (d Dict) Get(k Object) (AnyRef, error) {
 	if d.addr == 0 || k.addr == 0 {
 		return AnyRef{}, ErrNoObject
 	}
-	h := at(d.addr)
+	h, key := at(d.addr), at(k.addr)
 	if h.space < 0 {
 		defer rlock(h).RUnlock()
 	}
-	i, err := find(h, at(k.addr))
-	if err != nil {
-		return AnyRef{}, err
-	}
+	i, err := find(h, key)
 	if i < 0 {
-		return AnyRef{}, ErrNotFound
+		if err == nil {
+			err = ErrNotFound
+		}
+		if h.space > 0 && asks(key) {
+			settleRead(h, key)
+		}
+		return AnyRef{}, err
 	}
 	x := tableOf(h).tab().entry(i).value.object()
 	incref(x)
+	if h.space > 0 && asks(key) {
+		settleFound(h, key, x)
+	}
 	return refTo[Object](x), nil
+}
+
+// asks reports whether functions of a Class may be called to hash a key, or to compare it.
+func asks(key *header) bool {
+	return key.typ >= typeUser || key.typ == typeTuple && (gcOf(key).flags&gcLinks != 0 || tupleOf(key).n > window)
+}
+
+// settleFound is settleRead for what has been found, with a reference that is dropped if
+// user code ends the goroutine.
+func settleFound(h, key, x *header) {
+	kept := false
+	defer func() {
+		if !kept {
+			decref(x)
+		}
+	}()
+	settleRead(h, key)
+	kept = true
 }
 
 // find returns the number of the entry of a dict or set with a key, or -1.
@@ -229,10 +262,9 @@ func tableDelete(c, k Object) error {
 		defer s.lockSlow().unlock()
 	}
 	i, err := find(h, at(k.addr))
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.remove(tableOf(h), i)
 	}
-	err = s.remove(tableOf(h), i)
 	s.settle()
 	return err
 }
@@ -304,11 +336,14 @@ func tableContains(c, k Object) (bool, error) {
 	if c.addr == 0 || k.addr == 0 {
 		return false, ErrNoObject
 	}
-	h := at(c.addr)
+	h, key := at(c.addr), at(k.addr)
 	if h.space < 0 {
 		defer rlock(h).RUnlock()
 	}
-	i, err := find(h, at(k.addr))
+	i, err := find(h, key)
+	if h.space > 0 && asks(key) {
+		settleRead(h, key)
+	}
 	return i >= 0, err
 }
 
@@ -419,7 +454,7 @@ func (s *Space) Set(items ...Object) (Ref[Set], error) {
 }
 
 func (s *Space) lockedSet(items []Object) (h *header, due bool, err error) {
-	defer s.lockSlow().unlock()
+	defer s.lockSlow().mu.Unlock()
 	return s.newSet(items)
 }
 
@@ -431,7 +466,7 @@ func (s *Space) newSet(items []Object) (h *header, due bool, err error) {
 	if err != nil {
 		h = nil
 	}
-	return h, s.gc.due(), err
+	return h, s.due || s.gc.due(), err
 }
 
 // addAll adds items to a new set, and holds them before a function of a Class is called.
@@ -448,7 +483,6 @@ func (s *Space) addAll(h *header, items []Object) (err error) {
 		if !done {
 			s.drop(h)
 		}
-		s.settle()
 	}()
 	for _, x := range items {
 		if err := s.add(tableOf(h), at(x.addr)); err != nil {

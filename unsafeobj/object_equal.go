@@ -20,10 +20,26 @@ func Equal(a, b Object) (bool, error) {
 		return false, ErrNoObject
 	}
 	x, y := at(a.addr), at(b.addr)
+	same, err := equalLocked(x, y)
+	settleRead(x, y)
+	return same, err
+}
+
+func equalLocked(x, y *header) (bool, error) {
 	if x.space < 0 || y.space < 0 {
 		defer unlockBoth(lockBoth(x, y))
 	}
 	return equal(x, y, 0)
+}
+
+// settleRead ends what reads objects, in owned Spaces: what a function of a Class has
+// released dies then. Nothing is locked.
+func settleRead(x, y *header) {
+	for _, h := range [...]*header{x, y} {
+		if h.typ >= firstContainer && h.space > 0 {
+			ownedByID(h.space).settle()
+		}
+	}
 }
 
 // lockBoth locks the shared Spaces of two objects for reading, in the order of their
@@ -191,7 +207,10 @@ func Hash(o Object) (uint64, error) {
 	if o.addr == 0 {
 		return 0, ErrNoObject
 	}
-	return hashOf(at(o.addr), 0)
+	h := at(o.addr)
+	v, err := hashOf(h, 0)
+	settleRead(h, h)
+	return v, err
 }
 
 func hashOf(h *header, depth int) (uint64, error) {

@@ -57,7 +57,7 @@ func (s *Space) Tuple(items ...Object) (Ref[Tuple], error) {
 }
 
 func (s *Space) lockedTuple(items []Object) (h *header, due bool, err error) {
-	defer s.lockSlow().unlock()
+	defer s.lockSlow().mu.Unlock()
 	return s.newTuple(items)
 }
 
@@ -190,7 +190,7 @@ func (s *Space) List(items ...Object) (Ref[List], error) {
 }
 
 func (s *Space) lockedListOf(items []Object) (h *header, due bool, err error) {
-	defer s.lockSlow().unlock()
+	defer s.lockSlow().mu.Unlock()
 	if h, err = s.newList(); err == nil && len(items) > 0 {
 		h, err = s.fillNew(h, items)
 	}
@@ -465,16 +465,22 @@ func (l List) Contains(v Object) (bool, error) {
 		return false, ErrNoObject
 	}
 	h, x := at(l.addr), at(v.addr)
+	same, err := listContains(h, x)
+	settleRead(h, x)
+	return same, err
+}
+
+func listContains(h, x *header) (same bool, err error) {
 	if h.space < 0 || x.space < 0 {
 		defer unlockBoth(lockBoth(h, x))
 	}
 	o := listOf(h)
 	for i := range o.n {
-		if same, err := equalItems(o.item(i).object(), x, 0); same || err != nil {
-			return same, err
+		if same, err = equalItems(o.item(i).object(), x, 0); same || err != nil {
+			break
 		}
 	}
-	return false, nil
+	return same, err
 }
 
 // All returns the items. Each is borrowed for its round of the loop, in which the

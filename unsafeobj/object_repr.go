@@ -19,6 +19,12 @@ func Repr(o Object) string {
 		return "<no object>"
 	}
 	h := at(o.addr)
+	text := reprOf(h)
+	settleRead(h, h)
+	return text
+}
+
+func reprOf(h *header) string {
 	if h.space < 0 {
 		defer rlock(h).RUnlock()
 	}

@@ -420,6 +420,7 @@ func rlock(h *header) *sync.RWMutex {
 // callback is a call of user code that waits for the end of the operation.
 type callback struct {
 	weak  *weakRef // to be called back for,
+	err   error    // or an error to be reported,
 	obj   *header  // or an object of which a reference is to be dropped,
 	final bool     // after it was finalised
 }
@@ -468,10 +469,9 @@ func (s *Space) settleAll() {
 }
 
 func (s *Space) settleSome() {
-	s.due = false
-	s.deallocate()
+	s.deallocate() // if that ends the goroutine the rest is still due
 	todo := s.pending
-	s.pending = nil
+	s.pending, s.due = nil, s.corpses != 0
 	s.callOut(todo)
 }
 
@@ -519,6 +519,10 @@ func (s *Space) run(c callback) {
 		if !w.over.Swap(true) { // nobody has dropped it
 			s.guard("weak reference's callback", w.name, w.callback)
 		}
+		return
+	}
+	if c.err != nil {
+		s.tell(c.err)
 		return
 	}
 	defer decref(c.obj)
@@ -836,7 +840,7 @@ func (s *Space) dead(h *header) {
 	}
 	g := gcOf(h)
 	if g.flags&gcDead != 0 { // two goroutines have dropped the last reference
-		_ = misused(h, "is released")
+		s.misusedLater(h, "is released")
 		return
 	}
 	if h.typ >= typeUser && g.flags&gcFinalized == 0 {
@@ -936,11 +940,11 @@ func (s *Space) deallocate() {
 		s.locks = true
 	}
 	g := first
+	defer s.freeCorpses(first)
 	defer func() {
 		if g != nil { // user code has ended the goroutine
 			s.dismissRest(g)
 		}
-		s.freeCorpses(first)
 	}()
 	for g != nil {
 		h := g.object()

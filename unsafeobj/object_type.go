@@ -355,7 +355,7 @@ func (f *Field[T]) Set(owner Object, v T) error {
 // newInstance makes an object of a Class.
 func (s *Space) newInstance(t *Type) (h *header, due bool, err error) {
 	if s.locks {
-		defer s.lockSlow().unlock()
+		defer s.lockSlow().mu.Unlock()
 	}
 	if !s.open {
 		return nil, false, ErrClosed
