@@ -23,6 +23,9 @@ import (
 //
 // It is one operation: a shared Space is locked until it is over.
 func (s *Space) FromGo(v any) (AnyRef, error) {
+	if h, made, err := s.leaf(v); made {
+		return refTo[Object](h), err
+	}
 	h, due, err := s.fromGo(v)
 	if due {
 		s.collectFor(h)
@@ -34,7 +37,7 @@ func (s *Space) fromGo(v any) (h *header, due bool, err error) {
 	if s.locks {
 		defer s.lockSlow().mu.Unlock()
 	}
-	b := builder{s: s}
+	b := builder{s: s, made: s.made[:0]}
 	defer func() {
 		b.drop()
 		due = s.due || s.gc.due()
@@ -48,14 +51,19 @@ func (s *Space) fromGo(v any) (h *header, due bool, err error) {
 // builder makes objects of Go values, with the Space locked.
 type builder struct {
 	s    *Space
-	made []*header // that nothing refers to yet, each with a reference
-	few  [8]*header
+	made []*header // that nothing refers to yet, each with a reference: in Space.made
 }
+
+// maxMade is how much of Space.made is kept.
+const maxMade = 1024
 
 // drop releases what was made, if it does not come to an object.
 func (b *builder) drop() {
 	for _, h := range b.made {
 		b.s.drop(h)
+	}
+	if b.s.made = b.made[:0]; cap(b.made) > maxMade {
+		b.s.made = nil
 	}
 }
 
@@ -68,19 +76,9 @@ func (b *builder) pop() *header {
 // push takes over what a function has made.
 func (b *builder) push(h *header, err error) error {
 	if err == nil {
-		if b.made == nil {
-			b.made = b.few[:0]
-		}
 		b.made = append(b.made, h)
 	}
 	return err
-}
-
-func pushRef[T View](b *builder, r Ref[T], err error) error {
-	if err != nil {
-		return err
-	}
-	return b.push(at(r.addr), nil)
 }
 
 // borrower is a handle or a Ref, a pointer to one, or what embeds one. The method is not of a
@@ -100,36 +98,49 @@ func (o Object) borrowed() Object { return o }
 
 func (r Ref[T]) borrowed() Object { return r.Object() }
 
+// leaf makes an object of a Go value of a common type that becomes no container, and needs
+// no lock; it reports whether the value is one.
+func (s *Space) leaf(v any) (h *header, made bool, err error) {
+	switch v := v.(type) {
+	case nil:
+		return &noneObject, true, nil
+	case bool:
+		return at(BoolOf(v).addr), true, nil
+	case int:
+		r, err := s.Int(int64(v))
+		return at(r.addr), true, err
+	case int64:
+		r, err := s.Int(v)
+		return at(r.addr), true, err
+	case float64:
+		r, err := s.Float(v)
+		return at(r.addr), true, err
+	case string:
+		h, err := s.newString(typeString, v)
+		return h, true, err
+	case *big.Int:
+		if v == nil {
+			return &noneObject, true, nil
+		}
+		r, err := s.BigInt(v)
+		return at(r.addr), true, err
+	case json.Number:
+		h, err := s.number(v)
+		return h, true, err
+	}
+	return nil, false, nil
+}
+
 // value pushes the object of a Go value.
 func (b *builder) value(v any, depth int) error {
 	if depth > maxDepth {
 		return ErrDepth
 	}
 	s := b.s
+	if h, made, err := s.leaf(v); made {
+		return b.push(h, err)
+	}
 	switch v := v.(type) {
-	case nil:
-		return b.push(&noneObject, nil)
-	case bool:
-		return b.push(at(BoolOf(v).addr), nil)
-	case int:
-		r, err := s.Int(int64(v))
-		return pushRef(b, r, err)
-	case int64:
-		r, err := s.Int(v)
-		return pushRef(b, r, err)
-	case float64:
-		r, err := s.Float(v)
-		return pushRef(b, r, err)
-	case string:
-		return b.push(s.newString(typeString, v))
-	case *big.Int:
-		if v == nil {
-			return b.push(&noneObject, nil)
-		}
-		r, err := s.BigInt(v)
-		return pushRef(b, r, err)
-	case json.Number:
-		return b.number(v)
 	case []any:
 		return b.list(len(v), func(i int) any { return v[i] }, depth)
 	case map[string]any:
@@ -167,7 +178,7 @@ func (b *builder) reflected(v reflect.Value, depth int) error {
 		return b.value(v.Elem().Interface(), depth+1)
 	case kind == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8:
 		r, err := s.Bytes(v.Bytes())
-		return pushRef(b, r, err)
+		return b.push(at(r.addr), err)
 	case kind == reflect.Slice || kind == reflect.Array:
 		return b.list(v.Len(), func(i int) any { return v.Index(i).Interface() }, depth)
 	case kind == reflect.Map:
@@ -297,6 +308,11 @@ func (k mapKey) String() string {
 // the same one is found to be there already.
 func (k mapKey) compare(other mapKey) int {
 	x, y := k.obj, other.obj
+	if x.typ == typeInt && y.typ == typeInt { // most
+		if v, w := (*intObject)(unsafe.Pointer(x)).v, (*intObject)(unsafe.Pointer(y)).v; v != w {
+			return cmp.Compare(v, w)
+		}
+	}
 	if c := cmp.Compare(keyRank(x), keyRank(y)); c != 0 {
 		return c
 	}
@@ -307,23 +323,26 @@ func (k mapKey) compare(other mapKey) int {
 	case x.typ == typeString || x.typ == typeBytes:
 		c = cmp.Compare(stringOf(x).value(), stringOf(y).value())
 	}
-	if c == 0 && keyRank(x) < len(keyRanks) {
+	if c == 0 && keyRank(x) < unsorted {
 		c = cmp.Compare(k.goType().String(), other.goType().String())
 	}
 	return c
 }
 
-var keyRanks = [...]typeID{typeNone, typeInt, typeString, typeBytes}
+const unsorted = 4 // the rank of keys that are not sorted among themselves
 
 func keyRank(h *header) int {
-	t := h.typ
-	if isNumber(t) {
-		t = typeInt
+	switch {
+	case h.typ == typeNone:
+		return 0
+	case isNumber(h.typ):
+		return 1
+	case h.typ == typeString:
+		return 2
+	case h.typ == typeBytes:
+		return 3
 	}
-	if i := slices.Index(keyRanks[:], t); i >= 0 {
-		return i
-	}
-	return len(keyRanks)
+	return unsorted
 }
 
 // compareNumbers is exact. NaN comes first.
@@ -331,7 +350,7 @@ func compareNumbers(x, y *header) int {
 	switch {
 	case x.typ == typeFloat && y.typ == typeFloat:
 		return cmp.Compare(floatOf(x), floatOf(y))
-	case x.typ <= typeInt && y.typ <= typeInt:
+	case x.typ < typeBig && y.typ < typeBig: // bools too
 		return cmp.Compare((*intObject)(unsafe.Pointer(x)).v, (*intObject)(unsafe.Pointer(y)).v)
 	}
 	if x.typ == typeFloat && floatOf(x) != floatOf(x) {
@@ -352,18 +371,21 @@ func exact(h *header) *big.Float {
 }
 
 // number makes an int of any size, or a float.
-func (b *builder) number(n json.Number) error {
+func (s *Space) number(n json.Number) (*header, error) {
 	if v, err := n.Int64(); err == nil {
-		return b.value(v, 0)
+		r, err := s.Int(v)
+		return at(r.addr), err
 	}
 	if v, ok := new(big.Int).SetString(n.String(), 10); ok {
-		return b.value(v, 0)
+		r, err := s.BigInt(v)
+		return at(r.addr), err
 	}
 	v, err := n.Float64()
 	if err != nil && !math.IsInf(v, 0) {
-		return err
+		return nil, err
 	}
-	return b.value(v, 0)
+	r, err := s.Float(v)
+	return at(r.addr), err
 }
 
 // ToGo makes a Go value of a borrowed object: nil, bool, int64 or *big.Int, float64,

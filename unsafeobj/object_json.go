@@ -66,10 +66,9 @@ func (s *Space) DecodeJSON(d *json.Decoder) (AnyRef, error) {
 			}
 			x, err = anyOf(s.String(t))
 		default:
-			b := builder{s: s} // of what is no container, which needs no lock
-			if err = b.value(t, 0); err == nil {
-				x = refTo[Object](b.pop())
-			}
+			var h *header
+			h, _, err = s.leaf(t)
+			x = refTo[Object](h)
 		}
 		if err != nil {
 			return AnyRef{}, err

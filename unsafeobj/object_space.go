@@ -52,6 +52,8 @@ type Space struct {
 	due     bool // there are such, or pending ones
 	runs    int  // calls of settle under way
 
+	made []*header // of FromGo, while it is under way
+
 	gc       collector
 	interned tableObject // the Intern'ed strings, which it does not count
 	weak     map[uintptr][]*weakRef
@@ -242,7 +244,7 @@ func (s *Space) end(errs []error) error {
 	for _, f := range s.freeLists() {
 		*f = freeList{}
 	}
-	s.instances, s.weak, s.pending, s.dying.ring = nil, nil, nil, nil
+	s.instances, s.weak, s.pending, s.dying.ring, s.made = nil, nil, nil, nil, nil
 	spacesLock.Lock()
 	spaces[max(s.id, -s.id)/spaceChunk].Load()[max(s.id, -s.id)%spaceChunk].Store(nil)
 	spacesLock.Unlock()
