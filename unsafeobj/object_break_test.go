@@ -24,10 +24,11 @@ func TestObjectFromGoEqualHandles(t *testing.T) {
 		called := false
 		stubbornCall = func() { called = true; s.Stats() }
 		for want, v := range map[string]any{
-			"(True,)": map[any]any{a.Object(): 1, b.Object(): 2},
-			"1000":    map[any]any{n: 1, m.Get(): 2, 1000: 3},
-			"'k'":     map[any]any{stubborn("k"): 1, "k": 2},
-			"'kk":     map[any]any{stubborn(strings.Repeat("k", 10000)): 1, strings.Repeat("k", 10000): 2},
+			"(True,)":                    map[any]any{a.Object(): 1, b.Object(): 2},
+			"<nil>(None) and *int(None)": map[any]any{nil: 1, (*int)(nil): 2},
+			"1000":                       map[any]any{n: 1, m.Get(): 2, 1000: 3},
+			"'k'":                        map[any]any{stubborn("k"): 1, "k": 2},
+			"'kk":                        map[any]any{stubborn(strings.Repeat("k", 10000)): 1, strings.Repeat("k", 10000): 2},
 		} {
 			ends(t, func() {
 				_, err := s.FromGo(v)

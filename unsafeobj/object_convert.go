@@ -23,14 +23,11 @@ import (
 //
 // It is one operation: a shared Space is locked until it is over.
 func (s *Space) FromGo(v any) (AnyRef, error) {
-	if h, made, err := s.leaf(v); made {
+	if h, known, err := s.leaf(v); known {
 		return refTo[Object](h), err
 	}
 	h, due, err := s.fromGo(v)
-	if due {
-		s.collectFor(h)
-	}
-	return refTo[Object](h), err
+	return made[Object](s, h, due, err)
 }
 
 func (s *Space) fromGo(v any) (h *header, due bool, err error) {
@@ -100,7 +97,7 @@ func (r Ref[T]) borrowed() Object { return r.Object() }
 
 // leaf makes an object of a Go value of a common type that becomes no container, and needs
 // no lock; it reports whether the value is one.
-func (s *Space) leaf(v any) (h *header, made bool, err error) {
+func (s *Space) leaf(v any) (h *header, known bool, err error) {
 	switch v := v.(type) {
 	case nil:
 		return &noneObject, true, nil
@@ -137,7 +134,7 @@ func (b *builder) value(v any, depth int) error {
 		return ErrDepth
 	}
 	s := b.s
-	if h, made, err := s.leaf(v); made {
+	if h, known, err := s.leaf(v); known {
 		return b.push(h, err)
 	}
 	switch v := v.(type) {
@@ -231,8 +228,8 @@ func (b *builder) names(m map[string]any, depth int) error {
 // mapKey is a key of a Go map.
 type mapKey struct {
 	obj  *header
-	key  reflect.Value
-	item reflect.Value
+	key  any
+	item any
 }
 
 // dict pushes a dict of any map. All keys are made first, and sorted.
@@ -245,10 +242,12 @@ func (b *builder) dict(m reflect.Value, depth int) error {
 	keys := make([]mapKey, 0, m.Len())
 	first := len(b.made)
 	for it := m.MapRange(); it.Next(); {
-		if err := b.value(it.Key().Interface(), depth+1); err != nil {
+		k := mapKey{key: it.Key().Interface(), item: it.Value().Interface()}
+		if err := b.value(k.key, depth+1); err != nil {
 			return err
 		}
-		keys = append(keys, mapKey{b.made[len(b.made)-1], it.Key(), it.Value()})
+		k.obj = b.made[len(b.made)-1]
+		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, mapKey.compare)
 	for _, k := range keys {
@@ -263,7 +262,7 @@ func (b *builder) dict(m reflect.Value, depth int) error {
 		if i >= 0 {
 			return sameKeys(m, keys, tableOf(d).tab().entry(i).key.object(), k)
 		}
-		if err := b.value(k.item.Interface(), depth+1); err != nil {
+		if err := b.value(k.item, depth+1); err != nil {
 			return err
 		}
 		if err := s.put(tableOf(d), hash, k.obj, b.made[len(b.made)-1]); err != nil {
@@ -284,14 +283,8 @@ func sameKeys(m reflect.Value, keys []mapKey, first *header, k mapKey) error {
 		m.Type(), keys[i], k)
 }
 
-// goType is the type that the key has in Go.
-func (k mapKey) goType() reflect.Type {
-	v := k.key
-	for v.Kind() == reflect.Interface {
-		v = v.Elem()
-	}
-	return v.Type()
-}
+// goType is the name of the type that the key has in Go.
+func (k mapKey) goType() string { return fmt.Sprintf("%T", k.key) }
 
 // String names the key, by what became of it: its own methods are not called.
 func (k mapKey) String() string {
@@ -301,7 +294,7 @@ func (k mapKey) String() string {
 	if len(text) > 2*maxShown {
 		text = strings.ToValidUTF8(text[:2*maxShown], "") + "…"
 	}
-	return fmt.Sprintf("%v(%s)", k.goType(), text)
+	return fmt.Sprintf("%s(%s)", k.goType(), text)
 }
 
 // compare sorts keys by kind, and by value; equal ones by their types in Go, so that of two
@@ -324,7 +317,7 @@ func (k mapKey) compare(other mapKey) int {
 		c = cmp.Compare(stringOf(x).value(), stringOf(y).value())
 	}
 	if c == 0 && keyRank(x) < unsorted {
-		c = cmp.Compare(k.goType().String(), other.goType().String())
+		c = cmp.Compare(k.goType(), other.goType())
 	}
 	return c
 }

@@ -16,16 +16,12 @@ func (Dict) accepts(h *header) bool { return h.typ == typeDict }
 
 // Dict returns an empty dict, which the caller owns.
 func (s *Space) Dict() (Ref[Dict], error) {
-	var h *header
-	var due bool
-	var err error
 	if s.locks {
-		h, due, err = s.lockedDict()
-	} else {
-		h, err = s.newTableObject(typeDict, &s.dicts)
-		due = s.gc.due()
+		h, due, err := s.lockedDict()
+		return made[Dict](s, h, due, err)
 	}
-	if due {
+	h, err := s.newTableObject(typeDict, &s.dicts)
+	if s.gc.due() {
 		s.collectFor(h)
 	}
 	return refTo[Dict](h), err
@@ -436,29 +432,24 @@ func (Set) accepts(h *header) bool { return h.typ == typeSet }
 
 // Set returns a set of items, which are borrowed. The caller owns it.
 func (s *Space) Set(items ...Object) (Ref[Set], error) {
-	if err := s.admit(items); err != nil {
-		return Ref[Set]{}, err
+	if s.locks || len(items) > 0 {
+		if err := s.admit(items); err != nil {
+			return Ref[Set]{}, err
+		}
+		h, due, err := s.setOf(items)
+		return made[Set](s, h, due, err)
 	}
-	var h *header
-	var due bool
-	var err error
-	if s.locks {
-		h, due, err = s.lockedSet(items)
-	} else {
-		h, due, err = s.newSet(items)
-	}
-	if due {
+	h, err := s.newTableObject(typeSet, &s.sets)
+	if s.gc.due() {
 		s.collectFor(h)
 	}
 	return refTo[Set](h), err
 }
 
-func (s *Space) lockedSet(items []Object) (h *header, due bool, err error) {
-	defer s.lockSlow().mu.Unlock()
-	return s.newSet(items)
-}
-
-func (s *Space) newSet(items []Object) (h *header, due bool, err error) {
+func (s *Space) setOf(items []Object) (h *header, due bool, err error) {
+	if s.locks {
+		defer s.lockSlow().mu.Unlock()
+	}
 	h, err = s.newTableObject(typeSet, &s.sets)
 	if err == nil && len(items) > 0 {
 		err = s.addAll(h, items)

@@ -869,6 +869,14 @@ func (c *collector) finish(o *cycle) {
 	c.young = nil
 }
 
+// made ends a constructor, unlocked.
+func made[T View](s *Space, h *header, due bool, err error) (Ref[T], error) {
+	if due {
+		s.collectFor(h)
+	}
+	return refTo[T](h), err
+}
+
 // collectFor is called after an allocation that reached the threshold, unlocked. If user
 // code ends the goroutine, so that nobody gets the new object, it is released.
 func (s *Space) collectFor(h *header) {

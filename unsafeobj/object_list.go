@@ -42,15 +42,12 @@ func (s *Space) Tuple(items ...Object) (Ref[Tuple], error) {
 	if err := s.admit(items); err != nil {
 		return Ref[Tuple]{}, err
 	}
-	var h *header
-	var due bool
-	var err error
 	if s.locks {
-		h, due, err = s.lockedTuple(items)
-	} else {
-		h, due, err = s.newTuple(items)
+		h, due, err := s.lockedTuple(items)
+		return made[Tuple](s, h, due, err)
 	}
-	if due {
+	h, err := s.newTuple(items)
+	if s.gc.due() {
 		s.collectFor(h)
 	}
 	return refTo[Tuple](h), err
@@ -58,12 +55,14 @@ func (s *Space) Tuple(items ...Object) (Ref[Tuple], error) {
 
 func (s *Space) lockedTuple(items []Object) (h *header, due bool, err error) {
 	defer s.lockSlow().mu.Unlock()
-	return s.newTuple(items)
+	h, err = s.newTuple(items)
+	return h, s.gc.due(), err
 }
 
-func (s *Space) newTuple(items []Object) (h *header, due bool, err error) {
+// newTuple makes a tuple, with the Space locked.
+func (s *Space) newTuple(items []Object) (h *header, err error) {
 	if !s.open {
-		return nil, false, ErrClosed
+		return nil, ErrClosed
 	}
 	if len(items) <= maxFreeTuple {
 		h = s.tuples[len(items)].container()
@@ -72,13 +71,13 @@ func (s *Space) newTuple(items []Object) (h *header, due bool, err error) {
 		h, err = s.newContainer(typeTuple, gcBytes+tupleBytes+uintptr(len(items))*ptrBytes)
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	t := tupleOf(h)
 	t.n = len(items)
 	s.fill(h, t.item(0), items)
 	s.track(h)
-	return h, s.gc.due(), nil
+	return h, nil
 }
 
 // fill lets h, a new container of s, refer to items, in a row from first on.
@@ -167,30 +166,24 @@ func (List) accepts(h *header) bool { return h.typ == typeList }
 
 // List returns a list of items, which are borrowed. The caller owns it.
 func (s *Space) List(items ...Object) (Ref[List], error) {
-	if len(items) > 0 {
+	if s.locks || len(items) > 0 {
 		if err := s.admit(items); err != nil {
 			return Ref[List]{}, err
 		}
+		h, due, err := s.listOf(items)
+		return made[List](s, h, due, err)
 	}
-	var h *header
-	var due bool
-	var err error
-	if s.locks {
-		h, due, err = s.lockedListOf(items)
-	} else {
-		if h, err = s.newList(); err == nil && len(items) > 0 {
-			h, err = s.fillNew(h, items)
-		}
-		due = s.gc.due()
-	}
-	if due {
+	h, err := s.newList()
+	if s.gc.due() {
 		s.collectFor(h)
 	}
 	return refTo[List](h), err
 }
 
-func (s *Space) lockedListOf(items []Object) (h *header, due bool, err error) {
-	defer s.lockSlow().mu.Unlock()
+func (s *Space) listOf(items []Object) (h *header, due bool, err error) {
+	if s.locks {
+		defer s.lockSlow().mu.Unlock()
+	}
 	if h, err = s.newList(); err == nil && len(items) > 0 {
 		h, err = s.fillNew(h, items)
 	}
