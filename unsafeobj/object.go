@@ -145,9 +145,9 @@ const (
 // write barrier is compiled in, and is loaded and stored as one only.
 type link uintptr
 
-func (l *link) object() *header     { return (*header)(l.ptr()) }
+func (l *link) object() *header     { return (*header)(addr.Pointer(uintptr(*l))) }
 func (l *link) set(p *header)       { *l = link(uintptr(unsafe.Pointer(p))) }
-func (l *link) gc() *gcHead         { return (*gcHead)(l.ptr()) }
+func (l *link) gc() *gcHead         { return (*gcHead)(addr.Pointer(uintptr(*l))) }
 func (l *link) setGC(p *gcHead)     { *l = link(uintptr(unsafe.Pointer(p))) }
 func (l *link) ptr() unsafe.Pointer { return addr.Pointer(uintptr(*l)) }
 
@@ -222,7 +222,7 @@ func decref(h *header) {
 			case h.typ < firstContainer:
 				s.freeLeaf(h)
 			case s.locks:
-				s.dieLater(h)
+				s.dieLater(h, false)
 			default:
 				s.dead(h)
 				s.settle()
@@ -327,6 +327,8 @@ func misused(h *header, what string) error {
 
 // misusedLater has a misuse reported when the operation is over that found it: Report may
 // panic.
+//
+//go:noinline
 func (s *Space) misusedLater(h *header, what string) {
 	s.later(callback{err: &CountError{Type: typeOf(h).name, What: what}})
 }

@@ -25,7 +25,7 @@ func TestObjectFromGoEqualHandles(t *testing.T) {
 		stubbornCall = func() { called = true; s.Stats() }
 		for want, v := range map[string]any{
 			"(True,)":                    map[any]any{a.Object(): 1, b.Object(): 2},
-			"<nil>(None) and *int(None)": map[any]any{nil: 1, (*int)(nil): 2},
+			"*int(None) and <nil>(None)": map[any]any{nil: 1, (*int)(nil): 2},
 			"1000":                       map[any]any{n: 1, m.Get(): 2, 1000: 3},
 			"'k'":                        map[any]any{stubborn("k"): 1, "k": 2},
 			"'kk":                        map[any]any{stubborn(strings.Repeat("k", 10000)): 1, strings.Repeat("k", 10000): 2},

@@ -38,8 +38,10 @@ func (s *Space) newTableObject(t typeID, f *freeList) (*header, error) {
 	if !s.open {
 		return nil, ErrClosed
 	}
-	h := f.container()
-	if h == nil {
+	h := f.pop()
+	if h != nil {
+		h.revive()
+	} else {
 		var err error
 		if h, err = s.newContainer(t, gcBytes+unsafe.Sizeof(tableObject{})); err != nil {
 			return nil, err
@@ -68,18 +70,19 @@ func tableLen(o Object) int {
 // Set sets the value of a key, both borrowed. A key that is there already stays. A
 // key that cannot be hashed, such as a list, is a [TypeError].
 func (d Dict) Set(k, v Object) error {
-	h, key, err := into(d.object, k)
-	if err != nil {
-		return err
+	h, key := at(d.addr), at(k.addr)
+	if !fits(h, key) {
+		return refusal(d.object, k)
 	}
-	_, value, err := into(d.object, v)
-	if err != nil {
-		return err
+	value := at(v.addr)
+	if !fits(h, value) {
+		return refusal(d.object, v)
 	}
 	s := spaceOf(h)
 	if s.locks {
-		defer s.lockSlow().unlock()
+		return s.lockedPut(h, key, value)
 	}
+	var err error
 	if asks(key) {
 		err = s.putHeld(h, key, value)
 	} else if hash, e := hashOf(key, 0); e == nil {
@@ -89,6 +92,11 @@ func (d Dict) Set(k, v Object) error {
 	}
 	s.settle()
 	return err
+}
+
+func (s *Space) lockedPut(h, key, value *header) error {
+	defer s.lockSlow().unlock()
+	return s.putHeld(h, key, value)
 }
 
 // putHeld is put where functions of a Class may be called, which may release the value.
@@ -131,15 +139,15 @@ func (s *Space) replace(o *tableObject, i int, value *header) {
 
 // SetString sets the value, borrowed, of a str key, which it makes if need be.
 func (d Dict) SetString(k string, v Object) error {
-	h, value, err := into(d.object, v)
-	if err != nil {
-		return err
+	h, value := at(d.addr), at(v.addr)
+	if !fits(h, value) {
+		return refusal(d.object, v)
 	}
 	s := spaceOf(h)
 	if s.locks {
 		defer s.lockSlow().unlock()
 	}
-	err = s.putString(tableOf(h), k, value)
+	err := s.putString(tableOf(h), k, value)
 	s.settle()
 	return err
 }
@@ -174,9 +182,22 @@ func (d Dict) Get(k Object) (AnyRef, error) {
 	}
 	h, key := at(d.addr), at(k.addr)
 	if h.space < 0 {
-		defer rlock(h).RUnlock()
+		return lockedGet(h, key)
 	}
-	i, err := find(h, key)
+	return tableGet(h, key)
+}
+
+func lockedGet(h, key *header) (AnyRef, error) {
+	defer rlock(h).RUnlock()
+	return tableGet(h, key)
+}
+
+func tableGet(h, key *header) (AnyRef, error) {
+	i := -1
+	hash, err := hashOf(key, 0)
+	if err == nil && !isDead(h) { // as find does, which is not inlined
+		i, _, err = tableOf(h).tab().locate(hash, key)
+	}
 	if i < 0 {
 		if err == nil {
 			err = ErrNotFound
@@ -490,15 +511,15 @@ func (v Set) Len() int { return tableLen(v.object) }
 // Add adds an item, borrowed, if it is not there. One that cannot be hashed is a
 // [TypeError].
 func (v Set) Add(k Object) error {
-	h, key, err := into(v.object, k)
-	if err != nil {
-		return err
+	h, key := at(v.addr), at(k.addr)
+	if !fits(h, key) {
+		return refusal(v.object, k)
 	}
 	s := spaceOf(h)
 	if s.locks {
 		defer s.lockSlow().unlock()
 	}
-	err = s.add(tableOf(h), key)
+	err := s.add(tableOf(h), key)
 	s.settle()
 	return err
 }

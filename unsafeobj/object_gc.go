@@ -121,13 +121,13 @@ func childrenOf(h *header) children {
 
 func (c children) next() (*header, children) {
 	c.left--
+	p := c.at
 	if c.fields != nil {
-		offset := *(*uintptr)(unsafe.Add(unsafe.Pointer(c.fields), uintptr(c.left)*ptrBytes))
-		return (*link)(unsafe.Add(c.at, offset)).object(), c
+		p = unsafe.Add(p, *(*uintptr)(unsafe.Add(unsafe.Pointer(c.fields), uintptr(c.left)*ptrBytes)))
 	}
-	x := (*link)(c.at).object()
-	if c.left > 0 { // not to point behind the block
-		c.at = unsafe.Add(c.at, uint32(c.steps))
+	x := (*link)(p).object()
+	if c.fields == nil && c.left > 0 { // not to point behind the block
+		c.at = unsafe.Add(p, uint32(c.steps))
 		c.steps = c.steps<<32 | c.steps>>32
 	}
 	return x, c

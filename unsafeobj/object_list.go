@@ -65,12 +65,11 @@ func (s *Space) newTuple(items []Object) (h *header, err error) {
 		return nil, ErrClosed
 	}
 	if len(items) <= maxFreeTuple {
-		h = s.tuples[len(items)].container()
+		h = s.tuples[len(items)].pop()
 	}
-	if h == nil {
-		h, err = s.newContainer(typeTuple, gcBytes+tupleBytes+uintptr(len(items))*ptrBytes)
-	}
-	if err != nil {
+	if h != nil {
+		h.revive()
+	} else if h, err = s.newContainer(typeTuple, gcBytes+tupleBytes+uintptr(len(items))*ptrBytes); err != nil {
 		return nil, err
 	}
 	t := tupleOf(h)
@@ -204,8 +203,10 @@ func (s *Space) newList() (*header, error) {
 	if !s.open {
 		return nil, ErrClosed
 	}
-	h := s.lists.container()
-	if h == nil {
+	h := s.lists.pop()
+	if h != nil {
+		h.revive()
+	} else {
 		var err error
 		if h, err = s.newContainer(typeList, gcBytes+unsafe.Sizeof(listObject{})); err != nil {
 			return nil, err
@@ -303,14 +304,19 @@ func (l List) Append(v Object) error {
 // Insert adds v, borrowed, before item i. As in Python i counts from the end if it
 // is negative, and stands for the end that it is beyond.
 func (l List) Insert(i int, v Object) error {
-	h, x, err := into(l.object, v)
-	if err != nil {
-		return err
+	h, x := at(l.addr), at(v.addr)
+	if !fits(h, x) {
+		return refusal(l.object, v)
 	}
 	s := spaceOf(h)
 	if s.locks {
-		defer s.lockSlow().unlock()
+		return s.lockedInsert(h, x, i)
 	}
+	return s.insert(h, x, i)
+}
+
+func (s *Space) lockedInsert(h, x *header, i int) error {
+	defer s.lockSlow().unlock()
 	return s.insert(h, x, i)
 }
 
@@ -353,7 +359,7 @@ func (l List) Get(i int) (AnyRef, error) {
 	}
 	h := at(l.addr)
 	if h.space < 0 {
-		defer rlock(h).RUnlock()
+		return lockedItem(h, i)
 	}
 	o := listOf(h)
 	if uint(i) >= uint(o.n) {
@@ -364,11 +370,22 @@ func (l List) Get(i int) (AnyRef, error) {
 	return refTo[Object](x), nil
 }
 
+// lockedItem is [List.Get] in a shared Space. What is called more often has no defer, not
+// even one that is not reached.
+func lockedItem(h *header, i int) (AnyRef, error) {
+	defer rlock(h).RUnlock()
+	o := listOf(h)
+	if uint(i) >= uint(o.n) {
+		return AnyRef{}, ErrIndex
+	}
+	return Own(objectOf(o.item(uint32(i)).object())), nil
+}
+
 // Set replaces item i by v, borrowed.
 func (l List) Set(i int, v Object) error {
-	h, x, err := into(l.object, v)
-	if err != nil {
-		return err
+	h, x := at(l.addr), at(v.addr)
+	if !fits(h, x) {
+		return refusal(l.object, v)
 	}
 	s := spaceOf(h)
 	if s.locks {

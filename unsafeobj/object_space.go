@@ -78,7 +78,8 @@ type SpaceOptions struct {
 	// limit.
 	Memory pymalloc.Options
 	// Report is called with what has no caller to return it to: a *CallbackError or
-	// a *CountError. It must not use the Space. If it is nil, the first of these
+	// a *CountError, when the operation is over that has found it where it can be. It must
+	// not use the Space. If it is nil, the first of these
 	// errors are in that of Close.
 	Report func(error)
 }
@@ -435,17 +436,22 @@ func (s *Space) settle() {
 	}
 }
 
-// later has user code called when the operation is over.
+// later has user code called when the operation is over. Neither it nor what calls it for
+// dying objects is inlined: that would take registers from those who hardly ever call it.
+//
+//go:noinline
 func (s *Space) later(c callback) {
 	s.pending = append(s.pending, c)
 	s.due = true
 }
 
-// dieLater has a container die when the operation is over that has called a function of
-// a Class: it may be about this one.
-func (s *Space) dieLater(h *header) {
-	h.refs = 1
-	s.later(callback{obj: h})
+// dieLater has a container die when the operation is over: it is to be finalised before, or
+// the operation has called a function of a Class, and may be about this one.
+//
+//go:noinline
+func (s *Space) dieLater(h *header, final bool) {
+	atomic.StoreInt32(&h.refs, 1)
+	s.later(callback{obj: h, final: final})
 }
 
 // A callback may cause others, which are run within it, in a shared Space, for each
@@ -596,12 +602,10 @@ type freeList struct {
 func nextFree(h *header) *link { return (*link)(unsafe.Add(unsafe.Pointer(h), headerBytes)) }
 
 func (f *freeList) pop() *header {
-	if h := f.last.object(); h != nil {
-		f.last = 0
-		return h
-	}
-	h := f.head.object()
+	h := f.last.object()
 	if h != nil {
+		f.last = 0
+	} else if h = f.head.object(); h != nil {
 		f.head = *nextFree(h)
 		f.n--
 	}
@@ -823,14 +827,11 @@ func (s *Space) newContainer(t typeID, size uintptr) (*header, error) {
 	return h, nil
 }
 
-// container takes what newContainer makes from a free list, nil if there is none.
-func (f *freeList) container() *header {
-	h := f.pop()
-	if h != nil {
-		gcOf(h).flags = 0
-		h.refs = 1
-	}
-	return h
+// revive makes of a container from a free list what newContainer makes. It is inlined, as pop
+// is.
+func (h *header) revive() {
+	gcOf(h).flags = 0
+	h.refs = 1
 }
 
 // dead ends an object whose count is 0. A container waits in trash, so that a chain
@@ -848,8 +849,7 @@ func (s *Space) dead(h *header) {
 	if h.typ >= typeUser && g.flags&gcFinalized == 0 {
 		if t := typeOf(h); t.finalize != nil {
 			g.flags |= gcFinalized
-			atomic.StoreInt32(&h.refs, 1)
-			s.later(callback{obj: h, final: true})
+			s.dieLater(h, true)
 			return
 		}
 	}
@@ -1008,18 +1008,19 @@ func notLive(o Object) error {
 
 func isDead(h *header) bool { return atomic.LoadInt32(&h.refs) == 0 }
 
-// into returns a container, and what is to be put into it, if that may be.
-func into(container, item Object) (h, x *header, err error) {
-	if container.addr == 0 || isDead(at(container.addr)) { // as live does, which is not inlined
-		return nil, nil, notLive(container)
+// fits reports whether an object may be put into a container: both are alive, and of one Space.
+// It is inlined; refusal tells what is wrong.
+func fits(h, x *header) bool {
+	return h != nil && x != nil && !isDead(h) && !isDead(x) && sameSpace(h, x)
+}
+
+func refusal(container, item Object) error {
+	for _, o := range [...]Object{container, item} {
+		if _, err := live(o); err != nil {
+			return err
+		}
 	}
-	if item.addr == 0 || isDead(at(item.addr)) {
-		return nil, nil, notLive(item)
-	}
-	if h, x = at(container.addr), at(item.addr); !sameSpace(h, x) {
-		return nil, nil, ErrSpace
-	}
-	return h, x, nil
+	return ErrSpace
 }
 
 // hold adds the reference that h, a container of s, has to x.

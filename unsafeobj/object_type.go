@@ -330,8 +330,8 @@ func (f *Field[T]) Set(owner Object, v T) error {
 	h := at(owner.addr)
 	x := v.Object()
 	if x.addr != 0 {
-		if _, _, err := into(owner, x); err != nil {
-			return err
+		if !fits(h, at(x.addr)) {
+			return refusal(owner, x)
 		}
 	}
 	s := spaceOf(h)
@@ -361,12 +361,11 @@ func (s *Space) newInstance(t *Type) (h *header, due bool, err error) {
 		return nil, false, ErrClosed
 	}
 	if f := s.freeInstances(t); f != nil {
-		h = f.container()
+		h = f.pop()
 	}
-	if h == nil {
-		h, err = s.newContainer(t.id, t.size)
-	}
-	if err != nil {
+	if h != nil {
+		h.revive()
+	} else if h, err = s.newContainer(t.id, t.size); err != nil {
 		return nil, false, err
 	}
 	clear(unsafe.Slice((*byte)(payloadOf(h)), t.size-gcBytes-payloadOffset))
