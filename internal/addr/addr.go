@@ -27,4 +27,4 @@ import "unsafe"
 // no instruction.
 //
 //go:nocheckptr
-func Pointer(n uintptr) unsafe.Pointer { return unsafe.Pointer(uintptr(unsafe.Pointer(nil)) + n) }
+func Pointer[N ~uintptr](n N) unsafe.Pointer { return unsafe.Pointer(n) }
