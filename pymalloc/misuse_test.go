@@ -140,7 +140,7 @@ func TestFreeOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		growStack(1000) // so that it need not be copied while it holds that pointer
-		if err := m.UnsafeFree(addr.Pointer(1)); !errors.Is(err, pymalloc.ErrNotOwned) {
+		if err := m.UnsafeFree(addr.Pointer(uintptr(1))); !errors.Is(err, pymalloc.ErrNotOwned) {
 			t.Errorf("UnsafeFree of 1: %v", err)
 		}
 		if err := errors.Join(m.UnsafeFree(nil), m.UnsafeFree(p), m.UnsafeFree(nil)); err != nil {

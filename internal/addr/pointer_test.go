@@ -31,7 +31,7 @@ func (x *node) next() *node { return (*node)(Pointer(x.link)) }
 
 //go:noinline
 func (x *node) length() (n int) {
-	for y := x.next(); y != nil; y = y.next() {
+	for y := x.next(); y != nil && n < 10; y = y.next() {
 		n++
 	}
 	return n
