@@ -143,7 +143,7 @@ func (Weak[T]) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("unsafeobj: a Weak is not marshalled: Get the object, and marshal that")
 }
 
-// MarshalJSON is an error, for who has no handle on the owner cannot read a Field.
+// MarshalJSON is an error: a Field can be read only through a handle on its owner.
 func (Field[T]) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("unsafeobj: a Field is not marshalled by itself: Get it, and marshal that")
 }

@@ -141,8 +141,8 @@ type module struct {
 	packages    map[string]*types.Package
 	conversions int // to pointers, seen so far
 
-	// Of functions, by what the type checker calls them: the places that they take their
-	// parameters for, and the place whose address they return.
+	// By the type checker's name of a function: the places that it takes its parameters
+	// for, and the place whose address it returns.
 	takes   map[string]map[int][]types.Type
 	returns map[string]types.Type
 }

@@ -38,8 +38,8 @@ func (t *Table) Trim() error {
 	return t.trim(true)
 }
 
-// trim is Trim for who holds the lock. all is whether all that the system refused to take
-// before is tried, or only as much as the janitor tries.
+// trim does what Trim does. The caller holds the lock. With all it tries everything that
+// the system refused to take before, else as much as the janitor does.
 func (t *Table) trim(all bool) error {
 	if t.closed.Load() {
 		return arena.ErrClosed
