@@ -49,7 +49,7 @@ func Aligned(size, align int) (c uint8, ok bool) {
 	return 0, false
 }
 
-func makeSizes() (s [Count]uint16) {
+func makeSizes() (s [256]uint16) { // so that no uint8 is out of range
 	n := 0
 	for size := Alignment; size <= SmallMax; size += Alignment {
 		s[n] = uint16(size)

@@ -1,0 +1,5 @@
+//go:build !wasm
+
+package headers
+
+const onWasm = 0

@@ -1,0 +1,3 @@
+package headers
+
+const onWasm = 1

@@ -1,0 +1,37 @@
+//go:build !pymalloc_nolinkname
+
+package pin
+
+import (
+	"runtime"
+	_ "unsafe" // for go:linkname
+)
+
+// Pinned is false where sections hold a record instead of being pinned.
+const Pinned = true
+
+//go:linkname procPin runtime.procPin
+func procPin() int
+
+//go:linkname procUnpin runtime.procUnpin
+func procUnpin()
+
+// Enter begins a section and returns its token, the id of the P: a small number that no
+// other section has at the same time.
+func Enter() int {
+	token := procPin()
+	records[token&(MaxPs-1)].Begin()
+	return token
+}
+
+// Exit ends the section that Enter began.
+func Exit(token int) {
+	records[token&(MaxPs-1)].End()
+	procUnpin()
+}
+
+// inUse returns how many of the records are used.
+func inUse() int { return min(runtime.GOMAXPROCS(0), MaxPs) }
+
+// Slots returns how many tokens there are.
+func Slots() int { return runtime.GOMAXPROCS(0) }
