@@ -560,9 +560,9 @@ func TestLeavesNothing(t *testing.T) {
 	}
 }
 
-// At nine tenths of what the system allows no arena is mapped, and the system is not asked
-// for one; it is asked how many mappings there are, once in a while, for it makes one of
-// several.
+// At nine tenths of what the system allows no arena is mapped, and the system is not asked for
+// one. Once in a while it is asked how many mappings there are, because it joins those that
+// adjoin.
 func TestMappings(t *testing.T) {
 	newOnly(t)
 	s := newSet(t, MinBytes, 0)

@@ -58,11 +58,10 @@ type Outcome uint8
 
 // The outcomes. Of a pointer that is to be freed they say what it is.
 const (
-	OK        Outcome = iota // a live block
-	Double                   // a block that is free already
-	NotOurs                  // no block of the allocator begins there
-	Overrun                  // a block that was written to beyond its end
-	Corrupted                // a free block that was written to
+	OK      Outcome = iota // a live block
+	Double                 // a block that is free already
+	NotOurs                // no block of the allocator begins there
+	Overrun                // a block that was written to beyond its end
 )
 
 // Most is how many addresses a slow path moves at once.
@@ -203,7 +202,7 @@ func Gave(h *Header, n int) (hand bool, count int32) {
 // Empty reports whether every block of the pool, which is in hand, is in it.
 func Empty(h *Header) bool { return h.Count.Load() == int32(h.Blocks) }
 
-// Wipe clears what is behind the seal of the block at p.
+// Wipe clears the block at p, but for its seal.
 //
 //go:norace
 func Wipe(p uintptr, size uint32) {

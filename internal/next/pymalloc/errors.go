@@ -17,7 +17,7 @@ var (
 	ErrNotOwned = errors.New("not a block of this allocator")
 	// ErrDoubleFree: the block is free already.
 	ErrDoubleFree = errors.New("block is free already")
-	// ErrCorrupted: memory was written to by who did not own it: most often a
+	// ErrCorrupted: a program wrote to memory that it did not own, most often to a
 	// block after it was freed.
 	ErrCorrupted = errors.New("memory is corrupted")
 	// ErrOverrun: the block was written to beyond its end. It is not freed, and

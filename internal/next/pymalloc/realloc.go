@@ -16,9 +16,9 @@ import (
 // the block are used (CPython's rule), or when there is no memory for a smaller
 // one. A block of more than half an arena is copied once to a mapping at least twice as
 // large, if a free one is retained, and grows on into the rest of that. If there is none
-// it grows where it is, if there is room behind it, and on Linux is moved with its pages,
+// it grows where it is, if the addresses after it are free, and on Linux is moved with its pages,
 // not copied, if there is no room. If it shrinks to no less than that, it stays, and what
-// it gives up is retained behind it, for it to grow into again, where [KeepAddresses] and
+// it gives up is retained after it, for it to grow into again, where [KeepAddresses] and
 // the system allow that a part of a mapping be given back.
 //
 // A block that stays keeps the alignment that UnsafeAlignedMalloc gave it. A block that
