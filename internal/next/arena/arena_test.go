@@ -53,6 +53,12 @@ func (s *Set) takePool(c uint8) (*headers.Header, error) {
 	return h, err
 }
 
+// firstUnit returns the beginning of the first unit of a pool or run. The blocks of a pool may
+// begin after it.
+func firstUnit(h *headers.Header) unsafe.Pointer {
+	return addr.Pointer(h.Start &^ (headers.UnitBytes - 1))
+}
+
 // baseOf returns the address of the arena of a unit.
 func (s *Set) baseOf(h *headers.Header) uintptr { return h.Start &^ uintptr(s.Bytes-1) }
 
@@ -128,7 +134,7 @@ func TestModel(t *testing.T) {
 						}
 					}
 					for i := range st.units {
-						u := unsafe.Add(st.h.First(), i*headers.UnitBytes)
+						u := unsafe.Add(firstUnit(st.h), i*headers.UnitBytes)
 						if taken[u] {
 							t.Fatalf("step %d: unit %p is handed out twice", step, u)
 						}
@@ -141,7 +147,7 @@ func TestModel(t *testing.T) {
 							t.Fatalf("unit %d of %d has the word %#x, want %#x", i, st.units, h.Load(), inner)
 						}
 					}
-					b := unsafe.Slice((*byte)(st.h.First()), st.units*headers.UnitBytes)
+					b := unsafe.Slice((*byte)(firstUnit(st.h)), st.units*headers.UnitBytes)
 					for i := 0; zero && i < len(b); i += 64 {
 						if b[i] != 0 {
 							t.Fatalf("byte %d of zero memory is %#x", i, b[i])
@@ -159,7 +165,7 @@ func TestModel(t *testing.T) {
 				live[i] = live[len(live)-1]
 				live = live[:len(live)-1]
 				for i := range st.units {
-					delete(taken, unsafe.Add(st.h.First(), i*headers.UnitBytes))
+					delete(taken, unsafe.Add(firstUnit(st.h), i*headers.UnitBytes))
 				}
 				used[st.arena] -= st.units
 				if st.run {
