@@ -78,25 +78,25 @@ func Unpin(token int) { pin.Exit(token) }
 // What fast paths do in a section. (A method is inlined into the importers of this package
 // only if this package uses it.)
 
-// Peek returns the block that is next in the class, or 0.
-func Peek(m *shard.Class) uintptr { return m.Peek() }
+// Peek returns what is next in the class: a block, if it is sealed.
+func Peek(m *shard.Class) unsafe.Pointer { return m.Peek() }
 
 // Pop takes the block at p, which Peek has returned, and which is sealed.
-func Pop(m *shard.Class, p uintptr) { m.Pop(p) }
+func Pop(m *shard.Class, p unsafe.Pointer) { m.Pop(p) }
 
-// Room reports whether a block may be pushed.
-func Room(m *shard.Class) bool { return m.Room() }
+// Room returns where a block may be pushed, or 0.
+func Room(m *shard.Class) uintptr { return m.Room() }
 
-// Push pushes the live block at p, which is at home.
-func Push(m *shard.Class, p uintptr) { m.Push(p) }
+// Push pushes the live block at p, which is at home, where Room said.
+func Push(m *shard.Class, p unsafe.Pointer, at uintptr) { m.Push(p, at) }
 
 // Plain reports whether the section may use the magazines in the one way that fast paths know.
 // It is asked before they are looked at: a claimant may have drained them meanwhile, and be
 // gone.
 func Plain(s *Shard) bool { return s.Plain() }
 
-// IsHome reports whether the shard is the home of a pool with that word.
-func IsHome(s *Shard, w Word) bool { return s.IsHome(w) }
+// Plainly reports whether that is so, and the shard is the home of a pool with that word.
+func Plainly(s *Shard, w Word) bool { return s.Plainly(w) }
 
 // ClassOfPool returns what the shard has of the class of a pool with that word.
 func ClassOfPool(s *Shard, w Word) *shard.Class { return s.OfPool(w) }
@@ -105,7 +105,7 @@ func ClassOfPool(s *Shard, w Word) *shard.Class { return s.OfPool(w) }
 func IsBlock(h *Header, p uintptr) bool { return pool.IsBlock(h, p) }
 
 // IsSealed reports whether the block at p is free.
-func IsSealed(p uintptr) bool { return pool.IsSealed(p) }
+func IsSealed(p unsafe.Pointer) bool { return pool.IsSealedAt(p) }
 
 // Find returns the header that a free of p looks at first.
 func Find(p uintptr) *Header { return headers.Find(p) }

@@ -22,8 +22,7 @@ func find(p uintptr) (*headers.Header, headers.Word) {
 	return h, w
 }
 
-// Free frees the block at p, whatever it is. It does what the fast path does, in any mode,
-// and what that leaves to it.
+// Free frees the block at p, whatever it is. It does what the fast path and Keep leave to it.
 func (l *Life) Free(hp *Heap, at unsafe.Pointer) pool.Outcome {
 	p := uintptr(at)
 	n, ok := l.begin()
@@ -67,57 +66,114 @@ func (l *Life) freeLarge(w headers.Word, p unsafe.Pointer) pool.Outcome {
 	return out
 }
 
-// freeBlock frees the block of a pool at p.
-func (l *Life) freeBlock(hp *Heap, p uintptr) pool.Outcome {
-	var b, idle pool.Hand
-	var c, idler uint8
-	old, was, want := uintptr(0), 0, 0
+// Keep puts the block at p, in a unit with the header h and the word w, into a magazine of the
+// shard that has room for it, and reports whether that is done, or is not to be done: the
+// outcome says then what p was. It knows all modes. In a section of the shard, in which w was read.
+//
+//go:noinline
+func Keep(s *Shard, h *Header, w Word, p unsafe.Pointer) (out pool.Outcome, done bool) {
+	if !usable(s) || !w.Is(s.Life(), headers.Pool) {
+		return 0, false
+	}
+	m := s.OfPool(w)
+	if !s.Home(w) {
+		if !m.RoomOut() {
+			return 0, false
+		}
+		if out = sealOnce(h, p, s.Wipes()); out == pool.OK {
+			m.PushOut(uintptr(p))
+		}
+		return out, true
+	}
+	at := m.Room()
+	if at == 0 {
+		return 0, false
+	}
+	if out = pool.Examine(h, p); out == pool.OK {
+		if s.Wipes() {
+			pool.Wipe(uintptr(p), h.Size)
+		}
+		m.Push(p, at)
+	}
+	return out, true
+}
+
+// keep is Keep in a section of its own.
+func (l *Life) keep(hp *Heap, p unsafe.Pointer) (out pool.Outcome, done bool) {
 	s, token := l.enter(hp)
-	h, w := find(p) // again: what was seen in the section stays mapped
+	h, w := find(uintptr(p)) // what is seen in the section stays mapped
+	out, done = Keep(s, h, w, p)
+	l.leave(hp, token)
+	return out, done
+}
+
+// sealOnce examines the block at p, and seals it if it is one that the caller may free.
+func sealOnce(h *headers.Header, p unsafe.Pointer, wipe bool) pool.Outcome {
+	if out := pool.Examine(h, p); out != pool.OK {
+		return out
+	}
+	if !pool.SealOnce(uintptr(p)) {
+		return pool.Double
+	}
+	if wipe {
+		pool.Wipe(uintptr(p), h.Size)
+	}
+	pool.Freed(uintptr(p))
+	return pool.OK
+}
+
+// freeBlock frees the block of a pool at p, for which the shard's magazines have no room: it
+// makes some, or gives the block to its pool.
+func (l *Life) freeBlock(hp *Heap, p uintptr) pool.Outcome {
+	l.makeRoom(hp, p)
+	if out, done := l.keep(hp, addr.Pointer(p)); done {
+		return out
+	}
+	var b pool.Hand
+	_, token := l.enter(hp)
+	h, w := find(p)
 	out := pool.NotOurs
 	if w.Is(l.id, headers.Pool) {
-		out = l.examine(h, p)
+		out = sealOnce(h, addr.Pointer(p), l.conf.Wipe)
 	}
+	l.leave(hp, token)
 	if out == pool.OK {
-		c = w.Class()
-		home := usable(s) && w.Key() == s.Key
-		if !home && !pool.SealOnce(p) {
-			out = pool.Double
-		}
-		if out == pool.OK {
-			if l.conf.Wipe {
-				pool.Wipe(p, h.Size)
+		b.Add(p)
+		l.scatter(&b)
+		l.arm()
+	}
+	return out
+}
+
+// makeRoom makes room for the block at p, if there is one, in the magazines of the shard.
+func (l *Life) makeRoom(hp *Heap, p uintptr) {
+	var b, idle pool.Hand
+	var idler uint8
+	old, was, want := uintptr(0), 0, 0
+	s, token := l.enter(hp)
+	_, w := find(p)
+	c := w.Class()
+	isPool := w.Is(l.id, headers.Pool)
+	if isPool && s == nil {
+		want = shard.StartCap(c)
+	} else if isPool && usable(s) {
+		m := s.OfPool(w)
+		switch {
+		case m.Mags == 0:
+			want = shard.StartCap(c)
+		case !s.Home(w):
+			m.TakeOut(&b)
+			idler, old = s.Rotate(c, &idle)
+		case m.Room() == 0:
+			g := m.Magazines()
+			n := int(g.Cap)
+			if m.Flush(&b) && g.Refills > 0 && s.Extra < shard.ExtraBytes {
+				was, want = n, min(2*n, shard.MostCap(c))
 			}
-			if home {
-				pool.Seal(p)
-			}
-			pool.Freed(p)
-			if m := (*shard.Class)(nil); !usable(s) {
-				b.Add(p)
-			} else if m = s.Of(c); m.Mags == 0 {
-				b.Add(p)
-				want = shard.StartCap(c)
-			} else if home && m.Top != m.End {
-				m.Push(p)
-			} else if home {
-				g := m.Magazines()
-				b.Add(p)
-				n := int(g.Cap)
-				if m.Flush(&b) && g.Refills > 0 && s.Extra < shard.ExtraBytes {
-					was, want = n, min(2*n, shard.MostCap(c))
-				}
-				idler, old = s.Rotate(c, &idle)
-			} else if !m.PushOut(p) {
-				m.TakeOut(&b)
-				b.Add(p)
-				idler, old = s.Rotate(c, &idle)
-			}
+			idler, old = s.Rotate(c, &idle)
 		}
 	}
 	l.leave(hp, token)
-	if out != pool.OK {
-		return out
-	}
 	if b.N > 0 {
 		l.scatter(&b)
 		l.arm()
@@ -128,16 +184,6 @@ func (l *Life) freeBlock(hp *Heap, p uintptr) pool.Outcome {
 	} else if want > 0 && was == 0 {
 		l.provide(hp, s, token, c)
 	}
-	return out
-}
-
-// examine returns what a free of p finds in the pool. In a section.
-func (l *Life) examine(h *headers.Header, p uintptr) pool.Outcome {
-	out := pool.State(h, p)
-	if t := l.Tail(); out == pool.OK && t > 0 && !pool.IsTail(addr.Pointer(p), uintptr(int(h.Size)-t)) {
-		return pool.Overrun
-	}
-	return out
 }
 
 // Resize gives the huge block at p another size without a new block, and returns where it is

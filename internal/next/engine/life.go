@@ -61,7 +61,7 @@ type Life struct {
 
 	conf   Config
 	id     uint32
-	mode   uint32 // of its shards
+	mode   uint64 // of its shards
 	closed atomic.Bool
 	slots  []slot
 	under  [spread]counter // slow paths under way
@@ -329,7 +329,7 @@ func (l *Life) leave(hp *Heap, token int) {
 
 // usable reports whether a section may touch the magazines of s.
 func usable(s *shard.Shard) bool {
-	return s != nil && s.Mode.Load()&(shard.Claimed|shard.Closed) == 0
+	return s != nil && s.State.Load()&(shard.Claimed|shard.Closed) == 0
 }
 
 // Close ends the life: no call reaches it any more when Close returns. Its pages are
@@ -349,7 +349,7 @@ func (l *Life) Close(v *View) {
 	l.shards, l.taken = nil, true
 	l.mu.Unlock()
 	for _, s := range all {
-		s.Mode.Or(shard.Closed)
+		s.State.Or(shard.Closed)
 	}
 	for i := range l.slots {
 		l.slots[i].Store(nil) // for callers that have found the life and come late

@@ -60,6 +60,34 @@ func (l *Life) Malloc(hp *Heap, c uint8) (p unsafe.Pointer, zero bool, err error
 	return addr.Pointer(at), zero, nil
 }
 
+// Get returns a block of size bytes, 1 … SmallMax, from the shard's loaded magazine, in any
+// mode, or nil if there is none, or it is not sealed. In a section of the shard.
+//
+//go:noinline
+func Get(s *Shard, size int) unsafe.Pointer {
+	if !usable(s) {
+		return nil
+	}
+	canaries := s.Canaries()
+	if canaries {
+		size += pool.TailBytes
+	}
+	if uint(size) > sizeclass.Max {
+		return nil
+	}
+	c := sizeclass.Of(size)
+	m := s.Of(c)
+	p := m.Peek()
+	if !pool.IsSealedAt(p) {
+		return nil
+	}
+	m.Pop(p)
+	if canaries {
+		pool.SetTail(p, uintptr(sizeclass.Size(c)-pool.TailBytes))
+	}
+	return p
+}
+
 // take clears the seal of a block that was popped, and reports whether it was there.
 func take(p uintptr) bool {
 	ok := pool.IsSealed(p)

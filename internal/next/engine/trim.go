@@ -47,7 +47,7 @@ func (l *Life) claim(want func(s *shard.Shard) bool, f func(s *shard.Shard)) {
 		to := max(from-walked, 0)
 		for i := from - 1; i >= to; i-- {
 			if s := l.shards[i]; want(s) && s.Claim.CompareAndSwap(shard.Free, shard.Taken) {
-				s.Mode.Or(shard.Claimed)
+				s.State.Or(shard.Claimed)
 				l.found = append(l.found, s)
 			}
 		}
@@ -64,7 +64,7 @@ func (l *Life) claim(want func(s *shard.Shard) bool, f func(s *shard.Shard)) {
 			} else {
 				l.stir() // what it has is for the next time
 			}
-			s.Mode.And(^uint32(shard.Claimed))
+			s.State.And(^uint64(shard.Claimed))
 			if !s.Claim.CompareAndSwap(shard.Taken, shard.Free) {
 				if !over {
 					s.Await() // Release comes after the section

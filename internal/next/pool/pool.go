@@ -139,6 +139,16 @@ func State(h *Header, p uintptr) Outcome {
 	return OK
 }
 
+// Examine is State with a look at what stands after the block's usable bytes, where it has a
+// tail.
+func Examine(h *Header, p unsafe.Pointer) Outcome {
+	out := State(h, uintptr(p))
+	if t := h.Tail; out == OK && t > 0 && !IsTail(p, uintptr(h.Size)-uintptr(t)) {
+		return Overrun
+	}
+	return out
+}
+
 // WasBlock reports whether a block of the given life began at p when the units of h, which
 // are free now, were last in use.
 func WasBlock(h *Header, p uintptr, life uint32) bool {

@@ -4,7 +4,6 @@ import (
 	"runtime"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/addr"
 	"github.com/pyarena/pyarena/internal/next/engine"
 )
 
@@ -23,12 +22,17 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 	if v := &a.view; uint(size)-1 < engine.SmallMax { // a nil a faults here, where that can be recovered
 		c := engine.ClassOf(size)
 		token := engine.Pin()
-		if s := v.Shard(token); s != nil && s.Plain() {
-			m := s.Of(c)
-			if p := engine.Peek(m); p != 0 && engine.IsSealed(p) {
-				engine.Pop(m, p)
+		if s := v.Shard(token); s != nil {
+			if engine.Plain(s) {
+				m := s.Of(c)
+				if p := engine.Peek(m); engine.IsSealed(p) {
+					engine.Pop(m, p)
+					engine.Unpin(token)
+					return p, nil
+				}
+			} else if p := engine.Get(s, size); p != nil {
 				engine.Unpin(token)
-				return addr.Pointer(p), nil
+				return p, nil
 			}
 		}
 		engine.Unpin(token)
@@ -44,13 +48,19 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 	if v := &a.view; uint(size)-1 < engine.SmallMax { // as in UnsafeMalloc
 		c := engine.ClassOf(size)
 		token := engine.Pin()
-		if s := v.Shard(token); s != nil && s.Plain() {
-			m := s.Of(c)
-			if p := engine.Peek(m); p != 0 && engine.IsSealed(p) {
-				engine.Pop(m, p)
+		if s := v.Shard(token); s != nil {
+			if engine.Plain(s) {
+				m := s.Of(c)
+				if p := engine.Peek(m); engine.IsSealed(p) {
+					engine.Pop(m, p)
+					engine.Unpin(token)
+					zero(p, size)
+					return p, nil
+				}
+			} else if p := engine.Get(s, size); p != nil {
 				engine.Unpin(token)
-				zero(addr.Pointer(p), size)
-				return addr.Pointer(p), nil
+				zero(p, size)
+				return p, nil
 			}
 		}
 		engine.Unpin(token)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/addr"
 	"github.com/pyarena/pyarena/internal/next/engine"
 )
 
@@ -46,12 +45,12 @@ func (a *Allocator) mallocPinned(ps []unsafe.Pointer, c uint8) (n int) {
 		m := s.Of(c)
 		for n = range ps {
 			p := engine.Peek(m)
-			if p == 0 || !engine.IsSealed(p) {
+			if !engine.IsSealed(p) {
 				engine.Unpin(token)
 				return n
 			}
 			engine.Pop(m, p)
-			ps[n] = addr.Pointer(p)
+			ps[n] = p
 		}
 		n = len(ps)
 	}
@@ -85,24 +84,25 @@ func (a *Allocator) UnsafeFreeBatch(ps []unsafe.Pointer) error {
 //go:noinline
 func (a *Allocator) freePinned(ps []unsafe.Pointer) (n int) {
 	token := engine.Pin()
-	s := a.view.Shard(token)
-	if s == nil || !s.Plain() {
-		engine.Unpin(token)
-		return 0
-	}
-	for _, p := range ps {
-		h := engine.Find(uintptr(p))
-		w := h.Load()
-		if w.Kind() == engine.Inner {
-			h = engine.First(h, w)
-			w = h.Load()
+	if s := a.view.Shard(token); s != nil {
+		for _, p := range ps {
+			h := engine.Find(uintptr(p))
+			w := h.Load()
+			if w.Kind() == engine.Inner {
+				h = engine.First(h, w)
+				w = h.Load()
+			}
+			if !engine.Plainly(s, w) || !engine.IsBlock(h, uintptr(p)) || engine.IsSealed(p) {
+				break
+			}
+			m := engine.ClassOfPool(s, w)
+			at := engine.Room(m)
+			if at == 0 {
+				break
+			}
+			engine.Push(m, p, at)
+			n++
 		}
-		m := engine.ClassOfPool(s, w)
-		if !engine.IsHome(s, w) || !engine.IsBlock(h, uintptr(p)) || engine.IsSealed(uintptr(p)) || !engine.Room(m) {
-			break
-		}
-		engine.Push(m, uintptr(p))
-		n++
 	}
 	engine.Unpin(token)
 	return n

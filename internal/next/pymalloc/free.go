@@ -20,18 +20,29 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 	v := &a.view // as in UnsafeMalloc
 	h := engine.Find(uintptr(p))
 	token := engine.Pin()
-	if s := v.Shard(token); s != nil && s.Plain() {
+	if s := v.Shard(token); s != nil {
 		w := h.Load()
-		if w.Kind() == engine.Inner {
+		for {
+			if engine.Plainly(s, w) {
+				if engine.IsBlock(h, uintptr(p)) && !engine.IsSealed(p) {
+					m := engine.ClassOfPool(s, w)
+					if at := engine.Room(m); at != 0 {
+						engine.Push(m, p, at)
+						engine.Unpin(token)
+						return nil
+					}
+				}
+				break
+			}
+			if w.Kind() != engine.Inner {
+				break
+			}
 			h = engine.First(h, w)
 			w = h.Load()
 		}
-		if engine.IsHome(s, w) && engine.IsBlock(h, uintptr(p)) && !engine.IsSealed(uintptr(p)) {
-			if m := engine.ClassOfPool(s, w); engine.Room(m) {
-				engine.Push(m, uintptr(p))
-				engine.Unpin(token)
-				return nil
-			}
+		if out, done := engine.Keep(s, h, w, p); done {
+			engine.Unpin(token)
+			return freeError("UnsafeFree", uintptr(p), out)
 		}
 	}
 	engine.Unpin(token)

@@ -4,7 +4,6 @@ import (
 	"runtime"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/addr"
 	"github.com/pyarena/pyarena/internal/next/engine"
 )
 
@@ -89,14 +88,18 @@ func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 		c := engine.ClassOf(size)
 		engine.Used(h)
 		s.Begin()
-		if s.Plain() {
+		if engine.Plain(s) {
 			m := s.Of(c)
-			if p := engine.Peek(m); p != 0 && engine.IsSealed(p) {
+			if p := engine.Peek(m); engine.IsSealed(p) {
 				engine.Pop(m, p)
 				s.End()
 				runtime.KeepAlive(h)
-				return addr.Pointer(p), nil
+				return p, nil
 			}
+		} else if p := engine.Get(s, size); p != nil {
+			s.End()
+			runtime.KeepAlive(h)
+			return p, nil
 		}
 		s.End()
 	}
@@ -110,15 +113,20 @@ func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 		c := engine.ClassOf(size)
 		engine.Used(h)
 		s.Begin()
-		if s.Plain() {
+		if engine.Plain(s) {
 			m := s.Of(c)
-			if p := engine.Peek(m); p != 0 && engine.IsSealed(p) {
+			if p := engine.Peek(m); engine.IsSealed(p) {
 				engine.Pop(m, p)
 				s.End()
 				runtime.KeepAlive(h)
-				zero(addr.Pointer(p), size)
-				return addr.Pointer(p), nil
+				zero(p, size)
+				return p, nil
 			}
+		} else if p := engine.Get(s, size); p != nil {
+			s.End()
+			runtime.KeepAlive(h)
+			zero(p, size)
+			return p, nil
 		}
 		s.End()
 	}
@@ -157,19 +165,31 @@ func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
 		engine.Used(h)
 		s.Begin()
 		w := b.Load()
-		if w.Kind() == engine.Inner {
+		for {
+			if engine.Plainly(s, w) {
+				if engine.IsBlock(b, uintptr(p)) && !engine.IsSealed(p) {
+					m := engine.ClassOfPool(s, w)
+					if at := engine.Room(m); at != 0 {
+						engine.Push(m, p, at)
+						s.End()
+						runtime.KeepAlive(h)
+						return nil
+					}
+				}
+				break
+			}
+			if w.Kind() != engine.Inner {
+				break
+			}
 			b = engine.First(b, w)
 			w = b.Load()
 		}
-		if s.Plain() && engine.IsHome(s, w) && engine.IsBlock(b, uintptr(p)) && !engine.IsSealed(uintptr(p)) {
-			if m := engine.ClassOfPool(s, w); engine.Room(m) {
-				engine.Push(m, uintptr(p))
-				s.End()
-				runtime.KeepAlive(h)
-				return nil
-			}
-		}
+		out, done := engine.Keep(s, b, w, p)
 		s.End()
+		if done {
+			runtime.KeepAlive(h)
+			return freeError("Heap.UnsafeFree", uintptr(p), out)
+		}
 	}
 	if h.a == nil && p != nil {
 		return freeError("Heap.UnsafeFree", uintptr(p), engine.NotOurs)

@@ -6,7 +6,8 @@
 //	outgoing   blocks of the allocator whose home is elsewhere, on their way to their pools
 //
 // A magazine is an array of addresses of sealed blocks, a stack that grows upwards. The place
-// below its first holds 0, so malloc knows that it is empty by what it pops. The arrays of
+// below its first holds the address of a word that bears no seal, so malloc knows that it is
+// empty by what it pops. The arrays of
 // a class are one block of the metadata allocator, made when the class is first used, and
 // given back when it is idle.
 //
@@ -35,15 +36,18 @@ import (
 	"github.com/pyarena/pyarena/internal/next/headers"
 	"github.com/pyarena/pyarena/internal/next/pin"
 	"github.com/pyarena/pyarena/internal/next/pool"
+	"github.com/pyarena/pyarena/internal/next/race"
 	"github.com/pyarena/pyarena/internal/sizeclass"
 )
 
-// What a shard's mode may hold. Fast paths know the mode 0 only.
+// The bits of a shard's mode. Fast paths know the mode 0 only.
 const (
-	Claimed  = 1 << iota // the magazines are a claimant's
-	Closed               // the allocator's life is over
-	Canaries             // blocks have tails
-	Wipes                // blocks are cleared when they are freed
+	Claimed  = 1 << (modeShift + iota) // the magazines are a claimant's
+	Closed                             // the allocator's life is over
+	Canaries                           // blocks have tails
+	Wipes                              // blocks are cleared when they are freed
+
+	modeShift = 48
 )
 
 // What a shard's claim may be.
@@ -56,11 +60,10 @@ const (
 
 // Shard is off the Go heap. The zero Shard has nothing.
 type Shard struct {
-	pin.Record // of a Heap's sections; those of a P are counted in the P's own
-	Mode       atomic.Uint32
-	Key        uint64        // life<<24 | id: what headers.Word.Key says of pools at home
-	none       uintptr       // 0: what a class without magazines pops
+	pin.Record               // of a Heap's sections; those of a P are counted in the P's own
 	Claim      atomic.Uint32 // who may have the magazines
+	State      atomic.Uint64 // mode, and life<<24 | id, what headers.Word.Key says of pools at home
+	none       uintptr       // the place that a class without magazines pops from
 	Steps      uint32        // slow steps, for the rotor
 	Position   int32         // in the allocator's list of shards
 	Slot       int32         // of the P, or -1
@@ -72,7 +75,7 @@ type Shard struct {
 
 // Class is what a shard has of a size class.
 type Class struct {
-	Top  uintptr // place of the block that is popped next, or of a 0
+	Top  uintptr // place of the block that is popped next, or the one below the first
 	End  uintptr // last place of loaded
 	Out  uintptr // place of the last block of outgoing
 	Mags uintptr // address of the Magazines, or 0
@@ -80,7 +83,7 @@ type Class struct {
 
 // Magazines describes the arrays of a class, which follow it.
 type Magazines struct {
-	Bottom   uintptr // of loaded: the place that holds 0
+	Bottom   uintptr // of loaded: the place below its first
 	Spare    uintptr // the same of the spare
 	NSpare   uint32  // blocks in the spare
 	Cap      uint32  // places of loaded, and of the spare
@@ -94,18 +97,30 @@ type Magazines struct {
 const place = unsafe.Sizeof(uintptr(0))
 
 // Init makes s, whose memory is zero, an empty shard.
-func (s *Shard) Init(life, id uint32, slot int32, mode uint32, random uint64) {
-	s.Key = uint64(life)<<24 | uint64(id)
+func (s *Shard) Init(life, id uint32, slot int32, mode, random uint64) {
+	s.none = bottom
 	s.Slot = slot
 	s.Random = random | 1
 	for c := range s.classes {
 		s.clear(&s.classes[c])
 	}
-	s.Mode.Store(mode)
+	s.State.Store(mode | uint64(life)<<24 | uint64(id))
 }
 
 // ID returns the shard's id.
-func (s *Shard) ID() uint32 { return uint32(s.Key) & (1<<24 - 1) }
+func (s *Shard) ID() uint32 { return uint32(s.State.Load()) & (1<<24 - 1) }
+
+// Life returns the id of the shard's life.
+func (s *Shard) Life() uint32 { return uint32(s.State.Load()>>24) & (1<<24 - 1) }
+
+// Canaries reports whether blocks have tails.
+func (s *Shard) Canaries() bool { return s.State.Load()&Canaries != 0 }
+
+// Wipes reports whether blocks are cleared when they are freed.
+func (s *Shard) Wipes() bool { return s.State.Load()&Wipes != 0 }
+
+// Home reports whether the shard is the home of a pool with that word, in any mode.
+func (s *Shard) Home(w headers.Word) bool { return w.Key() == s.State.Load()&(1<<modeShift-1) }
 
 // clear makes c a class without magazines.
 func (s *Shard) clear(c *Class) {
@@ -129,43 +144,62 @@ var _ [1 << classLog]byte = [unsafe.Sizeof(Class{})]byte{}
 
 func at(p uintptr) *uintptr { return (*uintptr)(addr.Pointer(p)) }
 
+// bottom is what stands in the place below the first of a magazine: the address of a word that
+// bears no seal, so malloc finds with one comparison that there is no block, or no sound one.
+var (
+	unsealed uint64
+	bottom   = uintptr(unsafe.Pointer(&unsealed))
+)
+
 // Plain reports whether the section may use the magazines in the one way that fast paths know.
 // It is asked before they are looked at: a claimant may have drained them meanwhile, and be gone.
-func (s *Shard) Plain() bool { return s.Mode.Load() == 0 }
+func (s *Shard) Plain() bool { return s.State.Load()>>modeShift == 0 }
 
-// Peek returns the block that is next in loaded, or 0 if there is none. In a section.
-func (m *Class) Peek() uintptr { return *at(m.Top) }
+// Plainly reports whether that is so, and the shard is the home of a pool with that word.
+func (s *Shard) Plainly(w headers.Word) bool { return uint64(w)>>16 == s.State.Load() }
+
+// Peek returns the block that is next in loaded, sealed if there is one. In a section.
+func (m *Class) Peek() unsafe.Pointer { return addr.Pointer(*(*uintptr)(addr.Pointer(m.Top))) }
 
 // Pop takes p, which Peek has returned, and which is sealed. In a section.
-func (m *Class) Pop(p uintptr) {
+func (m *Class) Pop(p unsafe.Pointer) {
 	m.Top -= place
-	pool.Unseal(p)
-	pool.Taken(p)
+	pool.UnsealAt(p)
+	if race.Enabled {
+		pool.Taken(uintptr(p))
+	}
 }
 
-// IsHome reports whether the shard is the home of a pool with that word.
-func (s *Shard) IsHome(w headers.Word) bool { return w.Key() == s.Key }
+// Room returns the place where a block may be pushed on loaded, or 0. In a section.
+func (m *Class) Room() uintptr {
+	if m.Top != m.End {
+		return m.Top + place
+	}
+	return 0
+}
 
-// Room reports whether a block may be pushed on loaded. In a section.
-func (m *Class) Room() bool { return m.Top != m.End }
-
-// Push pushes the live block p on loaded, which has room. In a section.
-func (m *Class) Push(p uintptr) {
-	pool.Freed(p)
-	pool.Seal(p)
-	m.Top += place
-	*at(m.Top) = p
+// Push pushes the live block p on loaded, at the place that Room has returned. In a section.
+func (m *Class) Push(p unsafe.Pointer, at uintptr) {
+	if race.Enabled {
+		pool.Freed(uintptr(p))
+	}
+	pool.SealAt(p)
+	*(*uintptr)(addr.Pointer(at)) = uintptr(p)
+	m.Top = at
 }
 
 // PushOut pushes p, which is sealed, on outgoing, and reports whether it could. In a section.
 func (m *Class) PushOut(p uintptr) bool {
-	if m.Mags == 0 || m.Out == m.Magazines().OutEnd {
+	if !m.RoomOut() {
 		return false
 	}
 	m.Out += place
 	*at(m.Out) = p
 	return true
 }
+
+// RoomOut reports whether a block may be pushed on outgoing. In a section.
+func (m *Class) RoomOut() bool { return m.Mags != 0 && m.Out != m.Magazines().OutEnd }
 
 // Magazines returns the description of the class's arrays. There must be some.
 func (m *Class) Magazines() *Magazines { return (*Magazines)(addr.Pointer(m.Mags)) }
@@ -234,7 +268,7 @@ func (s *Shard) Install(c uint8, p uintptr, n int) (old uintptr) {
 	g.Spare = g.Bottom + uintptr(n+1)*place
 	g.OutFirst = g.Spare + uintptr(n+1)*place
 	g.OutEnd = g.OutFirst + uintptr(outCap(c))*place
-	*at(g.Bottom), *at(g.Spare), *at(g.OutFirst) = 0, 0, 0
+	*at(g.Bottom), *at(g.Spare), *at(g.OutFirst) = bottom, bottom, bottom
 	top, out := g.Bottom, g.OutFirst
 	if old = m.Mags; old != 0 {
 		o := m.Magazines()
