@@ -43,7 +43,7 @@ type ClassStats struct {
 }
 
 // Stats returns the picture. It looks at every pool, and holds the lock that new pools are
-// taken under for an arena at a time. It claims the shards, one portion after the other.
+// taken under for an arena at a time. It reads the shards as they are, without a claim.
 func (l *Life) Stats() (s Stats) {
 	l.trimming.Lock()
 	defer l.trimming.Unlock()
@@ -79,11 +79,14 @@ func (l *Life) Stats() (s Stats) {
 			s.Quantum += all - uint64(h.Blocks)*uint64(h.Size)
 		}
 	})
-	l.claim(func(*shard.Shard) bool { return true }, func(sh *shard.Shard) {
+	arrays := meta()
+	arrays.trimming.Lock() // so that what shards point to stays mapped
+	l.each(func(sh *shard.Shard) {
 		for c := range uint8(sizeclass.Count) {
-			free[c] += sh.Of(c).Blocks()
+			free[c] += sh.Of(c).Seem()
 		}
 	})
+	arrays.trimming.Unlock()
 	for c := range s.Classes {
 		n := min(free[c], s.Classes[c].Live)
 		s.Classes[c].Live -= n

@@ -221,6 +221,23 @@ func (m *Class) Blocks() int {
 	return m.Len() + int(g.NSpare) + int(m.Out-g.OutFirst)/int(place)
 }
 
+// Seem is Blocks for whoever has neither a section nor a claim: exact while nothing moves, else
+// what was seen, or 0. The shard and the arrays of its classes are to stay mapped meanwhile.
+//
+//go:norace
+func (m *Class) Seem() int {
+	mags := m.Mags // once: it may go meanwhile
+	if mags == 0 {
+		return 0
+	}
+	g := (*Magazines)(addr.Pointer(mags))
+	in, spare, out := (m.Top-g.Bottom)/place, uintptr(g.NSpare), (m.Out-g.OutFirst)/place
+	if in > mostBlocks || spare > mostBlocks || out > outBlocks {
+		return 0 // of two moments
+	}
+	return int(in + spare + out)
+}
+
 // Bounds of the magazines, in blocks and bytes of blocks.
 const (
 	startBlocks, startBytes = 64, 16 << 10
