@@ -7,6 +7,7 @@ package engine
 import (
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,7 +78,8 @@ type Life struct {
 	dueAt    int         // its place in the janitor's heap, or -1
 
 	trimming sync.Mutex // one trim, tick, check or close at a time
-	left     []arena.Retired
+	retired  []arena.Retired // no grace period has begun for them
+	left     []arena.Retired // theirs is under way: see grace
 	found    []*shard.Shard // of a portion
 	mu       sync.Mutex     // guards what follows, and the filling of slots
 	shards   []*shard.Shard
@@ -374,5 +376,5 @@ func (l *Life) Close(v *View) {
 			metaFree(unsafe.Pointer(s))
 		}
 	}
-	bury(l, append(l.left, l.Arenas.Close()...), l.Huge.Shut())
+	bury(l, slices.Concat(l.left, l.retired, l.Arenas.Close()), l.Huge.Shut())
 }

@@ -16,8 +16,8 @@ import (
 // AcquireHeap needs.
 const walked = 256
 
-// each calls f for all shards, in portions, under the lock of the list. A shard that comes or
-// moves meanwhile may be left out, or come twice.
+// each calls f for all shards, in portions, under the lock of the list. A shard that comes
+// meanwhile may be left out, and one that moves comes twice.
 func (l *Life) each(f func(s *shard.Shard)) {
 	for from := -1; from != 0; {
 		l.mu.Lock()
@@ -122,20 +122,13 @@ func (l *Life) trim(all bool) error {
 	return l.unmap(l.Arenas.Retire(0, 0), all)
 }
 
-// unmap unmaps the retired arenas, after a grace period that includes the heaps, tries again
-// what the system refused to take, and drops the pages of free units. The caller holds
-// trimming.
+// unmap unmaps the retired arenas whose grace period is over, tries again what the system
+// refused to take, and drops the pages of free units. The caller holds trimming.
 func (l *Life) unmap(retired []arena.Retired, all bool) (first error) {
-	l.left = append(l.left, retired...)
-	if len(l.left) > 0 {
-		pin.Wait()
-		over := true
-		l.each(func(s *shard.Shard) { over = over && (s.Slot >= 0 || s.Over()) })
-		if over { // else a heap is in the middle of a call: they are left for later
-			out := l.left
-			l.left = nil
-			_ = l.Arenas.Unmap(out, l.conf.Keep) // what is refused is tried again
-		}
+	l.retired = append(l.retired, retired...)
+	for l.grace() {
+		_ = l.Arenas.Unmap(l.left, l.conf.Keep) // what is refused is tried again
+		l.left = l.left[:0]
 	}
 	for _, err := range []error{l.Huge.Retry(all), l.Arenas.Retry(l.conf.Keep, all)} {
 		if first == nil {
@@ -145,6 +138,32 @@ func (l *Life) unmap(retired []arena.Retired, all bool) (first error) {
 	l.Arenas.Purge()
 	arena.RetryOrphans(all)
 	return first
+}
+
+// grace begins a grace period for the arenas that are retired, unless one is under way, and
+// reports whether it is over for those that are left. It waits for the sections of Ps. A heap
+// that is descheduled in the middle of a section keeps them for the next call: one look at it
+// that finds it outside is enough.
+func (l *Life) grace() bool {
+	begins := len(l.left) == 0
+	if begins {
+		if len(l.retired) == 0 {
+			return false
+		}
+		l.left, l.retired = l.retired, l.left
+		pin.Wait()
+	}
+	over := true
+	l.each(func(s *shard.Shard) {
+		if begins {
+			s.Late = s.Slot < 0
+		}
+		if s.Late {
+			s.Late = !s.Over()
+			over = over && !s.Late
+		}
+	})
+	return over
 }
 
 // tick is what the janitor does for a life that is due: it drains the classes of shards that
@@ -191,7 +210,7 @@ func (l *Life) tick() (again bool) {
 	_ = l.unmap(l.Arenas.Retire(2, retain), false) // what is refused is counted, and tried again
 	arenas, _ := l.Arenas.HasFree()
 	mappings, _ := l.Huge.HasFree()
-	return busy || arenas || mappings || len(l.left) > 0
+	return busy || arenas || mappings || len(l.left)+len(l.retired) > 0
 }
 
 // graves are closed lives whose pages are still to be unmapped.

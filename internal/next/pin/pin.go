@@ -78,24 +78,26 @@ func (r *Record) End() {
 }
 
 // Over reports whether the section that was under way when a barrier was passed is over. It
-// looks for some time: one that was descheduled in the middle may take longer.
+// looks for a microsecond or so: one that was descheduled in the middle takes longer, and
+// waiting for it is waiting for the scheduler.
 func (r *Record) Over() bool {
-	for n := 0; atomic.LoadUint32(&r.busy) != 0; n++ {
-		if n == 1000 {
-			return false
+	for range looks {
+		if atomic.LoadUint32(&r.busy) == 0 {
+			race.Acquire(unsafe.Pointer(r))
+			return true
 		}
-		Yield(n)
 	}
-	race.Acquire(unsafe.Pointer(r))
-	return true
+	return false
 }
+
+// looks is how often a record is looked at in a row: a section takes nanoseconds.
+const looks = 200
 
 // Await returns when the section that was under way when a barrier was passed is over.
 func (r *Record) Await() {
-	for n := 0; atomic.LoadUint32(&r.busy) != 0; n++ {
+	for n := 0; !r.Over(); n++ {
 		Yield(n)
 	}
-	race.Acquire(unsafe.Pointer(r))
 }
 
 // Yield lets others run, for the n-th time in a row. It does not sleep by Go's clock, which

@@ -68,6 +68,7 @@ type Shard struct {
 	Position   int32         // in the allocator's list of shards
 	Slot       int32         // of the P, or -1
 	Extra      int32         // bytes by which magazines have grown
+	Late       bool          // the section is still to be over that was under way at a grace period
 	Random     uint64        // state of the shuffles
 	classes    [sizeclass.Count]Class
 	Seen       [sizeclass.Count]uintptr // what the janitor saw of each class
