@@ -359,11 +359,12 @@ func (m *machine) mallocBatch(in *input) {
 	ps := make([]unsafe.Pointer, 1+in.intn(100))
 	size := 1 + in.intn(5000)
 	err := m.a.UnsafeMallocBatch(ps, size)
-	for _, p := range ps {
-		if err == nil {
-			m.got(p, nil, size, 16)
-		} else if p != nil {
-			m.t.Fatalf("UnsafeMallocBatch failed, and returned %p", p)
+	for i, p := range ps {
+		switch {
+		case p != nil:
+			m.got(p, nil, size, 16) // also if it failed later
+		case err == nil || i+1 < len(ps) && ps[i+1] != nil:
+			m.t.Fatalf("UnsafeMallocBatch returned no block %d of %d: %v", i, len(ps), err)
 		}
 	}
 	if err != nil && !errors.Is(err, pymalloc.ErrLimit) {

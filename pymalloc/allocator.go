@@ -1,16 +1,12 @@
 package pymalloc
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/addrmap"
-	"github.com/pyarena/pyarena/internal/arena"
-	"github.com/pyarena/pyarena/internal/large"
-	"github.com/pyarena/pyarena/internal/shard"
+	"github.com/pyarena/pyarena/internal/engine"
 )
 
 // Allocator allocates and frees blocks of memory outside the Go heap. Its zero
@@ -20,10 +16,10 @@ import (
 // Blocks are aligned to 16 bytes and must not hold Go pointers: the collector
 // does not look at them. The caller owns a block until it is freed.
 type Allocator struct {
-	view  shard.View
-	table atomic.Pointer[shard.Table] // nil before the first use and after Close
-	mu    sync.Mutex                  // guards the opening and closing
-	opts  Options
+	view engine.View
+	life atomic.Pointer[engine.Life] // nil before the first use and after Close
+	mu   sync.Mutex                  // guards the opening and closing
+	opts Options
 }
 
 // NewAllocator returns an allocator with options.
@@ -40,26 +36,23 @@ var defaultAllocator Allocator
 // Default returns the process-wide allocator.
 func Default() *Allocator { return &defaultAllocator }
 
-// open returns the table of the allocator's life, begun if need be.
-func (a *Allocator) open() (*shard.Table, error) {
-	if t := a.table.Load(); t != nil {
-		return t, nil
+// open returns the allocator's life, begun if need be.
+func (a *Allocator) open() *engine.Life {
+	if l := a.life.Load(); l != nil {
+		return l
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if t := a.table.Load(); t != nil {
-		return t, nil
+	if l := a.life.Load(); l != nil {
+		return l
 	}
 	conf, err := a.opts.config()
 	if err != nil {
-		return nil, err
+		panic(err) // NewAllocator has seen the options
 	}
-	t, err := shard.Open(conf, &a.view)
-	if err != nil {
-		return nil, err
-	}
-	a.table.Store(t)
-	return t, nil
+	l := engine.Open(conf, &a.view)
+	a.life.Store(l)
+	return l
 }
 
 // Trim gives all memory back to the system that holds no live block: empty
@@ -69,12 +62,10 @@ func (a *Allocator) open() (*shard.Table, error) {
 // The error is the system's refusal to take memory; it stays mapped then, and
 // is tried again.
 func (a *Allocator) Trim() error {
-	t := a.table.Load()
-	if t == nil {
-		return nil
-	}
-	if err := t.Trim(); err != nil && !errors.Is(err, arena.ErrClosed) {
-		return err
+	if l := a.life.Load(); l != nil {
+		if err := l.Trim(); err != engine.ErrClosed {
+			return err
+		}
 	}
 	return nil
 }
@@ -88,8 +79,8 @@ func (a *Allocator) Trim() error {
 // pool; other goroutines may go on meanwhile. It is for tests, and for finding
 // out.
 func (a *Allocator) Check() error {
-	if t := a.table.Load(); t != nil {
-		if err := t.Check(); err != nil {
+	if l := a.life.Load(); l != nil {
+		if err := l.Check(); err != nil {
 			return fmt.Errorf("pymalloc: Check: %w: %w", ErrCorrupted, err)
 		}
 	}
@@ -104,34 +95,23 @@ func (a *Allocator) Check() error {
 func (a *Allocator) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t := a.table.Swap(nil)
-	if t == nil {
-		return nil
+	if l := a.life.Swap(nil); l != nil {
+		l.Close(&a.view)
 	}
-	return t.Close()
+	return nil
 }
 
-// Owns reports whether p lies in memory of this allocator: in one of its
-// arenas, or at the begin of one of its blocks of more than half an arena.
+// Owns reports whether p lies in memory of this allocator: in one of its pools or large runs,
+// with a live block or without, or at the beginning of one of its blocks of more than half an
+// arena.
 func (a *Allocator) Owns(p unsafe.Pointer) bool {
-	t := a.table.Load()
-	if t == nil {
-		return false
-	}
-	e := addrmap.Load(uintptr(p))
-	switch e.Kind() {
-	case addrmap.Arena:
-		return e == t.Arenas.Entry
-	case addrmap.Huge:
-		size, _ := large.Usable(p)
-		return e.ID() == t.Arenas.Entry.ID() && size != 0
-	}
-	return false
+	l := a.life.Load()
+	return l != nil && l.Owns(p)
 }
 
 // UnsafeUsableSize returns the size in bytes of the block at p, of any
 // allocator: at least what was asked for. It returns 0 for nil and for pointers
 // that no allocator knows.
 func UnsafeUsableSize(p unsafe.Pointer) int {
-	return shard.UsableSize(p)
+	return engine.UsableSize(p)
 }

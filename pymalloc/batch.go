@@ -4,34 +4,31 @@ import (
 	"errors"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/pool"
-	"github.com/pyarena/pyarena/internal/shard"
-	"github.com/pyarena/pyarena/internal/sizeclass"
+	"github.com/pyarena/pyarena/internal/engine"
 )
 
 // batchPinned bounds the blocks that one pinned section handles.
 const batchPinned = 32
 
-// UnsafeMallocBatch fills ps with blocks of size bytes each, as UnsafeMalloc
-// returns them, for less than as many calls cost. If one fails, those before it
-// are freed, ps is all nil, and the error is UnsafeMalloc's.
+// UnsafeMallocBatch fills ps with blocks of size bytes each, as UnsafeMalloc returns them, for
+// less than as many calls cost. If one fails, ps keeps the blocks before it, which are the
+// caller's to use or to free, the rest of ps is nil, and the error is UnsafeMalloc's.
 func (a *Allocator) UnsafeMallocBatch(ps []unsafe.Pointer, size int) error {
+	_ = a.opts // a nil a faults here
 	if size < 0 {
 		panic("pymalloc: UnsafeMallocBatch: negative size")
 	}
 	for done := 0; done < len(ps); {
-		if uint(size)-1 < sizeclass.Max {
-			done += a.mallocPinned(ps[done:min(done+batchPinned, len(ps))], sizeclass.Of(size))
+		if uint(size)-1 < engine.SmallMax {
+			done += a.mallocPinned(ps[done:min(done+batchPinned, len(ps))], engine.ClassOf(size))
 			if done == len(ps) {
 				break
 			}
 		}
-		// One that needs more than to be taken; all of them on a hardened allocator.
-		p, err := a.UnsafeMalloc(size)
+		p, err := a.UnsafeMalloc(size) // one that needs more than to be popped
 		if err != nil {
-			err = errors.Join(as("UnsafeMallocBatch", err), a.UnsafeFreeBatch(ps[:done]))
-			clear(ps)
-			return err
+			clear(ps[done:])
+			return as("UnsafeMallocBatch", err)
 		}
 		ps[done] = p
 		done++
@@ -39,31 +36,25 @@ func (a *Allocator) UnsafeMallocBatch(ps []unsafe.Pointer, size int) error {
 	return nil
 }
 
-// mallocPinned takes blocks of class c from the P's shard, and returns how many there were.
+// mallocPinned pops blocks of class c from the P's shard, and returns how many there were.
 //
 //go:noinline
 func (a *Allocator) mallocPinned(ps []unsafe.Pointer, c uint8) (n int) {
-	v := &a.view // as in UnsafeMalloc
-	token := shard.Enter()
-	s, _ := v.Take(token)
-	if s != nil {
+	token := engine.Pin()
+	if s := a.view.Shard(token); s != nil && s.Plain() {
+		m := s.Of(c)
 		for n = range ps {
-			var p unsafe.Pointer
-			if m := s.Magazine(c); !m.IsEmpty() {
-				p = m.Pop()
-			} else {
-				p = s.Used(c).Pop()
-			}
-			if p == nil {
-				shard.Exit(s, token)
+			p := engine.Peek(m)
+			if !engine.IsSealed(p) {
+				engine.Unpin(token)
 				return n
 			}
-			pool.Unseal(p)
+			engine.Pop(m, p)
 			ps[n] = p
 		}
 		n = len(ps)
 	}
-	shard.Exit(s, token)
+	engine.Unpin(token)
 	return n
 }
 
@@ -71,15 +62,15 @@ func (a *Allocator) mallocPinned(ps []unsafe.Pointer, c uint8) (n int) {
 // UnsafeFree cost, and sets ps to nil. Nil elements are skipped. Bad pointers do
 // not stop it; the error joins those of UnsafeFree.
 func (a *Allocator) UnsafeFreeBatch(ps []unsafe.Pointer) error {
+	_ = a.opts // a nil a faults here
 	var errs []error
 	for done := 0; done < len(ps); {
 		done += a.freePinned(ps[done:min(done+batchPinned, len(ps))])
 		if done == len(ps) {
 			break
 		}
-		// One that needs more than a push.
-		if err := a.UnsafeFree(ps[done]); err != nil {
-			errs = append(errs, err)
+		if err := a.UnsafeFree(ps[done]); err != nil { // one that needs more than a push
+			errs = append(errs, as("UnsafeFreeBatch", err))
 		}
 		done++
 	}
@@ -87,44 +78,44 @@ func (a *Allocator) UnsafeFreeBatch(ps []unsafe.Pointer) error {
 	return errors.Join(errs...)
 }
 
-// freePinned pushes blocks of the P's shard, and returns how many it could
-// before one that needs more.
+// freePinned pushes blocks at home in the P's shard, and returns how many it could before one
+// that needs more.
 //
 //go:noinline
-func (a *Allocator) freePinned(ps []unsafe.Pointer) int {
-	v := &a.view // as in UnsafeMalloc
-	token := shard.Enter()
-	s, _ := v.Take(token)
-	if s == nil {
-		shard.Exit(s, token)
-		return 0
-	}
-	s.Forget()
-	for n, p := range ps {
-		if !v.IsMine(p) {
-			shard.Exit(s, token)
-			return n
-		}
-		h := v.HeaderOf(p)
-		if !s.OwnsQuiet(h) && h.IsInner() {
-			h = h.Outer()
-		}
-		if !s.OwnsQuiet(h) {
-			shard.Exit(s, token)
-			return n
-		}
-		i := h.Index(p)
-		if s.Keeps(p) || !h.IsInUse(i) {
-			shard.Exit(s, token)
-			return n
-		}
-		if m := s.Magazine(h.Class()); m.HasRoom() {
-			h.PushTo(m, i, p)
-		} else if h.Push(i) {
-			v.Table().Trip(nil, s, h, i, token)
-			return n + 1
+func (a *Allocator) freePinned(ps []unsafe.Pointer) (n int) {
+	token := engine.Pin()
+	if s := a.view.Shard(token); s != nil {
+		for _, p := range ps {
+			h := engine.Find(uintptr(p))
+			w := h.Load()
+			if w.Kind() == engine.Inner {
+				h = engine.First(h, w)
+				w = h.Load()
+			}
+			if !engine.Plainly(s, w) || !engine.IsBlock(h, uintptr(p)) || engine.IsSealed(p) {
+				break
+			}
+			m := engine.ClassOfPool(s, w)
+			at := engine.Room(m)
+			if at == 0 {
+				break
+			}
+			engine.Push(m, p, at)
+			n++
 		}
 	}
-	shard.Exit(s, token)
-	return len(ps)
+	engine.Unpin(token)
+	return n
+}
+
+// freeEach frees all blocks of ps one after the other.
+func freeEach(from mallocer, call string, ps []unsafe.Pointer) error {
+	var errs []error
+	for _, p := range ps {
+		if err := from.UnsafeFree(p); err != nil {
+			errs = append(errs, as(call, err))
+		}
+	}
+	clear(ps)
+	return errors.Join(errs...)
 }

@@ -8,7 +8,7 @@ import (
 
 func init() {
 	blocks.Each = func(allocator any, f func(p unsafe.Pointer, first uint64)) {
-		if t := allocator.(*Allocator).table.Load(); t != nil {
+		if t := allocator.(*Allocator).life.Load(); t != nil {
 			t.Blocks(f)
 		}
 	}

@@ -3,22 +3,21 @@ package pymalloc
 import (
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/pyarena/pyarena/internal/arena"
-	"github.com/pyarena/pyarena/internal/shard"
+	"github.com/pyarena/pyarena/internal/engine"
 )
 
 // Misuse. A free or a resize that returns one of these leaves its block as it was. A malloc
-// that returns ErrCorrupted has taken the damaged block out of use, with those that a list
-// had after it.
+// that returns ErrCorrupted has taken the damaged block out of use; the next goes on.
 var (
 	// ErrNotOwned: no block of this allocator begins at the address.
 	ErrNotOwned = errors.New("not a block of this allocator")
 	// ErrDoubleFree: the block is free already.
 	ErrDoubleFree = errors.New("block is free already")
-	// ErrCorrupted: memory was written to by who did not own it: most often a
+	// ErrCorrupted: a program wrote to memory that it did not own, most often to a
 	// block after it was freed.
 	ErrCorrupted = errors.New("memory is corrupted")
 	// ErrOverrun: the block was written to beyond its end. It is not freed, and
@@ -29,6 +28,9 @@ var (
 	ErrOptions = errors.New("invalid option")
 	// ErrReleased: the heap was released, or its allocator closed.
 	ErrReleased = errors.New("heap is released")
+	// ErrTooManyHeaps: the allocator has as many heaps as it may: release those that are
+	// not used any more.
+	ErrTooManyHeaps = engine.ErrTooManyHeaps
 )
 
 // Refusals.
@@ -38,6 +40,9 @@ var (
 	ErrNoMemory = errors.New("out of memory")
 	// ErrLimit: Options.LimitBytes is reached. It is an ErrNoMemory too.
 	ErrLimit = errors.New("memory limit reached")
+	// ErrTooManyMappings: nine tenths of the mappings that the system allows a process are
+	// taken (vm.max_map_count on Linux). It comes with an ErrNoMemory.
+	ErrTooManyMappings = engine.ErrMappings
 )
 
 // PointerError is the misuse of a pointer: which call, which address, what is
@@ -50,7 +55,7 @@ type PointerError struct {
 
 func (e *PointerError) Error() string {
 	if e.Err == ErrCorrupted {
-		return fmt.Sprintf("pymalloc: %s: free list is corrupted at block %#x (written after free?): it and the blocks listed after it are lost", e.Call, e.Addr)
+		return fmt.Sprintf("pymalloc: %s: free block %#x is corrupted (written to after it was freed?): it is not handed out again", e.Call, e.Addr)
 	}
 	hint := ""
 	switch e.Err {
@@ -84,27 +89,27 @@ func (e *SizeError) Unwrap() []error { return []error{ErrNoMemory, e.Err} }
 
 var errTooLarge = errors.New("larger than any address space")
 
-// allocError makes an error of the machinery that of a call.
-func allocError(call string, size int, err error) error {
-	if broken := (*shard.BrokenError)(nil); errors.As(err, &broken) {
-		return &PointerError{call, broken.Block, ErrCorrupted}
-	}
-	if errors.Is(err, arena.ErrLimit) {
+// allocError makes an error of the engine that of a call. p is the block, if one is corrupted.
+func allocError(call string, size int, p unsafe.Pointer, err error) error {
+	switch {
+	case err == engine.ErrCorrupted:
+		return &PointerError{call, uintptr(p), ErrCorrupted}
+	case errors.Is(err, engine.ErrLimit):
 		err = ErrLimit
 	}
 	return &SizeError{call, size, err}
 }
 
-// freeError makes a verdict the error of a call.
+// freeError makes an outcome the error of a call.
 //
 //go:noinline
-func freeError(call string, addr uintptr, v shard.Verdict) error {
+func freeError(call string, addr uintptr, v engine.Outcome) error {
 	switch v {
-	case shard.Freed:
+	case engine.OK:
 		return nil
-	case shard.Double:
+	case engine.Double:
 		return &PointerError{call, addr, ErrDoubleFree}
-	case shard.Overrun:
+	case engine.Overrun:
 		return &PointerError{call, addr, ErrOverrun}
 	}
 	return &PointerError{call, addr, ErrNotOwned}

@@ -234,58 +234,44 @@ func TestManyRefusals(t *testing.T) {
 	requireEmpty(t, a)
 }
 
-// A refusal at Close leaves no block behind, and is made good later.
+// What the system refuses when an allocator is closed shows in Stats, and is made good later;
+// its addresses are kept then, where they are to be kept.
 func TestCloseRefused(t *testing.T) {
-	var a Allocator
-	fill(t, &a, 8<<20)
-	restore := osmem.SetFault(func(op osmem.Op, _ int) error {
-		if op == osmem.OpRelease || op == osmem.OpDecommit {
-			return osmem.ErrNoMemory
+	for _, keep := range []KeepAddresses{KeepWhereNeeded, KeepAlways} {
+		a := newAllocator(t, Options{KeepAddresses: keep})
+		fill(t, a, 8<<20)
+		mustMalloc(t, a, 3<<20)
+		before, was := osmem.Calls(), a.Stats()
+		restore := osmem.SetFault(func(op osmem.Op, _ int) error {
+			if op == osmem.OpRelease || op == osmem.OpDecommit {
+				return osmem.ErrNoMemory
+			}
+			return nil
+		})
+		if err := a.Close(); err != nil {
+			t.Errorf("Close = %v", err)
 		}
-		return nil
-	})
-	if err := a.Close(); !errors.Is(err, osmem.ErrNoMemory) {
-		t.Errorf("Close = %v, want the system's refusal", err)
-	}
-	restore()
-	before := osmem.Calls()
-	p := mustMalloc(t, &a, 64)
-	mustFree(t, &a, p)
-	if err := a.Close(); err != nil {
-		t.Error(err)
-	}
-	if made := osmem.Calls().Sub(before); made.Release+made.Decommit < 8 && !osmem.OnGoHeap {
-		t.Errorf("%d releases and %d decommits after Close, want those that were refused too", made.Release, made.Decommit)
-	}
-}
-
-// What is refused at Close keeps its addresses when it is made good, where they are
-// to be kept.
-func TestCloseRefusedKeeps(t *testing.T) {
-	a := newAllocator(t, Options{KeepAddresses: KeepAlways})
-	mustMalloc(t, a, 64)
-	mustMalloc(t, a, 3<<20)
-	before, kept := osmem.Calls(), a.Stats().KeptAddressBytes
-	restore := osmem.SetFault(func(op osmem.Op, _ int) error {
-		if op == osmem.OpDecommit {
-			return osmem.ErrNoMemory
+		var other Allocator
+		mustMalloc(t, &other, 64)
+		if err := other.Trim(); err != nil { // comes after what Close has left
+			t.Error(err)
 		}
-		return nil
-	})
-	if err := a.Close(); !errors.Is(err, osmem.ErrNoMemory) {
-		t.Errorf("Close = %v, want the system's refusal", err)
-	}
-	restore()
-	p := mustMalloc(t, a, 64)
-	mustFree(t, a, p)
-	if err := a.Close(); err != nil {
-		t.Error(err)
-	}
-	if n := a.Stats().KeptAddressBytes; n < kept+4<<20 {
-		t.Errorf("%d bytes of addresses are kept, before %d", n, kept)
-	}
-	if calls := osmem.Calls().Sub(before); calls.Release > 2 {
-		t.Errorf("%d releases, want those of the slots of two lives", calls.Release)
+		if s := a.Stats(); s.UnmapRefusals < was.UnmapRefusals+9 || s.MappedBytes != 0 {
+			t.Errorf("keep %d: %d refusals, were %d, and %d bytes are mapped", keep, s.UnmapRefusals, was.UnmapRefusals, s.MappedBytes)
+		}
+		restore()
+		if err := other.Trim(); err != nil {
+			t.Error(err)
+		}
+		if made := osmem.Calls().Sub(before); made.Release+made.Decommit < 8 && !osmem.OnGoHeap {
+			t.Errorf("%d releases and %d decommits after Close, want those that were refused too", made.Release, made.Decommit)
+		}
+		if n := a.Stats().KeptAddressBytes; keep == KeepAlways && n < was.KeptAddressBytes+4<<20 {
+			t.Errorf("%d bytes of addresses are kept, before %d", n, was.KeptAddressBytes)
+		}
+		if err := other.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

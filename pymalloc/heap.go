@@ -4,9 +4,7 @@ import (
 	"runtime"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/pool"
-	"github.com/pyarena/pyarena/internal/shard"
-	"github.com/pyarena/pyarena/internal/sizeclass"
+	"github.com/pyarena/pyarena/internal/engine"
 )
 
 // Heap is a private heap of an [Allocator] for one goroutine at a time: the
@@ -21,10 +19,10 @@ import (
 // must not be copied.
 type Heap struct {
 	_    noCopy
-	h    *shard.Heap // nil if there was no memory for it
-	fast *shard.Heap // h, if it is not IsHard
-	hard *shard.Heap // h, if it is
+	e    engine.Heap // without a shard if it was released, or there was no memory for it
 	a    *Allocator
+	all  bool // there is no memory for a shard: it allocates from the allocator's
+	err  error
 	done runtime.Cleanup
 }
 
@@ -34,27 +32,24 @@ type noCopy struct{}
 func (*noCopy) Lock()   {}
 func (*noCopy) Unlock() {}
 
-// AcquireHeap returns a heap for the calling goroutine. If there is no memory
-// for it, the heap's methods use the allocator's own shards.
+// AcquireHeap returns a heap for the calling goroutine. If there is no memory for it, the
+// heap's methods use the allocator's own shards. If there are more than 16 million, every
+// call of the heap returns [ErrTooManyHeaps]. Any goroutine may call it.
 func (a *Allocator) AcquireHeap() *Heap {
 	for {
-		t, err := a.open()
-		if err != nil {
-			return &Heap{a: a}
-		}
-		hp, err := t.NewHeap()
-		if err == nil {
-			h := &Heap{h: hp, a: a}
-			if hp.IsHard() {
-				h.hard = hp
-			} else {
-				h.fast = hp
-			}
-			h.done = runtime.AddCleanup(h, (*shard.Heap).Release, hp)
+		l := a.open()
+		e, err := l.NewHeap()
+		switch err {
+		case nil:
+			h := &Heap{e: e, a: a}
+			h.done = runtime.AddCleanup(h, func(e engine.Heap) { e.Life.Release(e.Shard) }, e)
 			return h
-		}
-		if a.table.Load() == t {
-			return &Heap{a: a}
+		case engine.ErrClosed: // meanwhile
+			runtime.Gosched()
+		case engine.ErrTooManyHeaps:
+			return &Heap{a: a, err: ErrTooManyHeaps}
+		default:
+			return &Heap{a: a, all: true}
 		}
 	}
 }
@@ -63,132 +58,99 @@ func (a *Allocator) AcquireHeap() *Heap {
 // as for new ones. It may be called again, and from any goroutine that has the
 // heap to itself.
 func (h *Heap) Release() {
-	if h.h != nil {
+	h.all = false
+	if s := h.e.Shard; s != nil {
 		h.done.Stop()
-		h.h.Release()
+		h.e.Shard = nil
+		h.e.Life.Release(s)
 	}
 	runtime.KeepAlive(h)
 }
 
 // allocSlow is what the fast path of malloc has no block for.
 func (h *Heap) allocSlow(call string, size, align int) (p unsafe.Pointer, clean bool, err error) {
-	if h.a == nil && size > 0 {
-		return nil, false, ErrReleased // the zero Heap
+	switch {
+	case h.err != nil && size > 0:
+		return nil, false, &SizeError{call, size, h.err}
+	case h.all:
+		return h.a.allocSlow(call, nil, size, align)
 	}
-	return h.a.allocSlow(call, h.h, size, align)
+	p, clean, err = h.a.allocSlow(call, &h.e, size, align)
+	runtime.KeepAlive(h)
+	return p, clean, err
 }
 
 // UnsafeMalloc is [Allocator.UnsafeMalloc] on this heap.
 //
 //go:noinline
 func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
-	if hp := h.fast; uint(size)-1 < sizeclass.Max && hp != nil {
-		c := sizeclass.Of(size)
-		s := hp.Begin()
-		if s != nil {
-			if s.HasHot(c) {
-				p := s.TakeHot()
-				pool.Unseal(p)
-				hp.End()
+	if s := h.e.Shard; s != nil && uint(size)-1 < engine.SmallMax {
+		c := engine.ClassOf(size)
+		engine.Used(h)
+		s.Begin()
+		if engine.Plain(s) {
+			m := s.Of(c)
+			if p := engine.Peek(m); engine.IsSealed(p) {
+				engine.Pop(m, p)
+				s.End()
 				runtime.KeepAlive(h)
 				return p, nil
 			}
-			if m := s.Magazine(c); !m.IsEmpty() {
-				p := m.Pop()
-				s.Remember(p)
-				pool.Unseal(p)
-				hp.End()
-				runtime.KeepAlive(h)
-				return p, nil
-			}
-			if p := s.Used(c).Pop(); p != nil {
-				pool.Unseal(p)
-				hp.End()
-				runtime.KeepAlive(h)
-				return p, nil
-			}
+		} else if p := engine.Get(s, size); p != nil {
+			s.End()
+			runtime.KeepAlive(h)
+			return p, nil
 		}
-		hp.End()
-	}
-	if hp := h.hard; hp != nil && size > 0 {
-		if s := hp.Begin(); s != nil {
-			p := s.TakeHard(size)
-			if p == nil {
-				p, _ = s.DrawHard(size)
-			}
-			if p != nil {
-				pool.Unseal(p)
-				hp.End()
-				runtime.KeepAlive(h)
-				return p, nil
-			}
-		}
-		hp.End()
+		s.End()
 	}
 	p, _, err := h.allocSlow("Heap.UnsafeMalloc", size, 1)
-	runtime.KeepAlive(h)
 	return p, err
 }
 
 // UnsafeCalloc is [Allocator.UnsafeCalloc] on this heap.
-//
-//go:noinline
 func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
-	if hp := h.h; uint(size)-1 < sizeclass.Max && hp != nil {
-		c := sizeclass.Of(size)
-		s := hp.Begin()
-		if s != nil {
-			var p unsafe.Pointer
-			clean := false
-			if h.hard != nil {
-				if p = s.TakeHard(size); p == nil {
-					p, clean = s.DrawHard(size)
-				}
-			} else if s.HasHot(c) {
-				p = s.TakeHot()
-			} else if m := s.Magazine(c); !m.IsEmpty() {
-				p = m.Pop()
-			} else {
-				p, clean = s.Used(c).PopZero()
-			}
-			if p != nil {
-				pool.Unseal(p)
-				hp.End()
+	if s := h.e.Shard; s != nil && uint(size)-1 < engine.SmallMax {
+		c := engine.ClassOf(size)
+		engine.Used(h)
+		s.Begin()
+		if engine.Plain(s) {
+			m := s.Of(c)
+			if p := engine.Peek(m); engine.IsSealed(p) {
+				engine.Pop(m, p)
+				s.End()
 				runtime.KeepAlive(h)
-				if !clean {
-					zero(p, size)
-				}
+				zero(p, size)
 				return p, nil
 			}
+		} else if p := engine.Get(s, size); p != nil {
+			s.End()
+			runtime.KeepAlive(h)
+			zero(p, size)
+			return p, nil
 		}
-		hp.End()
+		s.End()
 	}
 	p, clean, err := h.allocSlow("Heap.UnsafeCalloc", size, 1)
 	if !clean && p != nil {
 		zero(p, size)
 	}
-	runtime.KeepAlive(h)
 	return p, err
 }
 
 // UnsafeAlignedMalloc is [Allocator.UnsafeAlignedMalloc] on this heap.
 func (h *Heap) UnsafeAlignedMalloc(size, align int) (unsafe.Pointer, error) {
+	_ = h.a // a nil h faults here
 	checkAlign(align)
-	if align <= sizeclass.Alignment && size >= 0 {
-		p, err := h.UnsafeMalloc(size) // every block is aligned to that
-		return p, as("Heap.UnsafeAlignedMalloc", err)
-	}
 	p, _, err := h.allocSlow("Heap.UnsafeAlignedMalloc", size, align)
-	runtime.KeepAlive(h)
 	return p, err
 }
 
 // UnsafeRealloc is [Allocator.UnsafeRealloc] on this heap.
 func (h *Heap) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error) {
 	if h.a == nil && p != nil {
-		return nil, freeError("Heap.UnsafeRealloc", uintptr(p), shard.NotOurs)
+		return nil, freeError("Heap.UnsafeRealloc", uintptr(p), engine.NotOurs)
 	}
-	q, err := h.a.realloc("Heap.UnsafeRealloc", h, h.h, p, size)
+	q, err := h.a.realloc("Heap.UnsafeRealloc", h, &h.e, p, size)
 	runtime.KeepAlive(h)
 	return q, err
 }
@@ -198,58 +160,86 @@ func (h *Heap) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error)
 //
 //go:noinline
 func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
-	if hp := h.fast; hp != nil {
-		s := hp.Begin()
-		if s != nil {
-			if s.WasLast(p) {
-				if b := hp.HeaderOf(p); s.KeepsNone() && s.OwnsQuiet(b) {
-					s.Keep(b, p)
-					hp.End()
-					runtime.KeepAlive(h)
-					return nil
-				}
-				s.Forget()
-			}
-			if hp.IsMine(p) && !s.Keeps(p) {
-				b := hp.HeaderOf(p)
-				for {
-					if s.OwnsQuiet(b) {
-						i := b.Index(p)
-						if !b.IsInUse(i) {
-							break
-						}
-						if m := s.Magazine(b.Class()); m.HasRoom() {
-							b.PushTo(m, i, p)
-						} else if b.Push(i) {
-							hp.Trip(s, b, i)
-							runtime.KeepAlive(h)
-							return nil
-						}
-						hp.End()
+	if s := h.e.Shard; s != nil {
+		b := engine.Find(uintptr(p))
+		engine.Used(h)
+		s.Begin()
+		w := b.Load()
+		for {
+			if engine.Plainly(s, w) {
+				if engine.IsBlock(b, uintptr(p)) && !engine.IsSealed(p) {
+					m := engine.ClassOfPool(s, w)
+					if at := engine.Room(m); at != 0 {
+						engine.Push(m, p, at)
+						s.End()
 						runtime.KeepAlive(h)
 						return nil
 					}
-					if !b.IsInner() {
-						break
-					}
-					b = b.Outer()
 				}
+				break
 			}
+			if w.Kind() != engine.Inner {
+				break
+			}
+			b = engine.First(b, w)
+			w = b.Load()
 		}
-		hp.End()
-	}
-	if hp := h.hard; hp != nil {
-		if s := hp.Begin(); s != nil && s.FreeHard(&hp.View, p) {
-			hp.End()
+		out, done := engine.Keep(s, b, w, p)
+		s.End()
+		if done {
 			runtime.KeepAlive(h)
-			return nil
+			return freeError("Heap.UnsafeFree", uintptr(p), out)
 		}
-		hp.End()
 	}
 	if h.a == nil && p != nil {
-		return freeError("Heap.UnsafeFree", uintptr(p), shard.NotOurs)
+		return freeError("Heap.UnsafeFree", uintptr(p), engine.NotOurs)
 	}
-	err := h.a.freeSlow("Heap.UnsafeFree", h.h, p)
+	err := h.a.freeSlow("Heap.UnsafeFree", &h.e, p)
 	runtime.KeepAlive(h)
 	return err
+}
+
+// Malloc is [Allocator.Malloc] on this heap.
+func (h *Heap) Malloc(size int) ([]byte, error) {
+	p, err := h.UnsafeMalloc(size)
+	return bytesOf(p, size, as("Heap.Malloc", err))
+}
+
+// Calloc is [Allocator.Calloc] on this heap.
+func (h *Heap) Calloc(size int) ([]byte, error) {
+	p, err := h.UnsafeCalloc(size)
+	return bytesOf(p, size, as("Heap.Calloc", err))
+}
+
+// Realloc is [Allocator.Realloc] on this heap.
+func (h *Heap) Realloc(b []byte, size int) ([]byte, error) {
+	p, err := h.UnsafeRealloc(pointerOf(b), size)
+	return bytesOf(p, size, as("Heap.Realloc", err))
+}
+
+// Free is [Allocator.Free] on this heap.
+func (h *Heap) Free(b []byte) error { return as("Heap.Free", h.UnsafeFree(pointerOf(b))) }
+
+// Owns is [Allocator.Owns] of the heap's allocator.
+func (h *Heap) Owns(p unsafe.Pointer) bool { return h.a != nil && h.a.Owns(p) }
+
+// UnsafeMallocBatch is [Allocator.UnsafeMallocBatch] on this heap.
+func (h *Heap) UnsafeMallocBatch(ps []unsafe.Pointer, size int) error {
+	if size < 0 {
+		panic("pymalloc: Heap.UnsafeMallocBatch: negative size")
+	}
+	for i := range ps {
+		p, err := h.UnsafeMalloc(size)
+		if err != nil {
+			clear(ps[i:])
+			return as("Heap.UnsafeMallocBatch", err)
+		}
+		ps[i] = p
+	}
+	return nil
+}
+
+// UnsafeFreeBatch is [Allocator.UnsafeFreeBatch] on this heap.
+func (h *Heap) UnsafeFreeBatch(ps []unsafe.Pointer) error {
+	return freeEach(h, "Heap.UnsafeFreeBatch", ps)
 }

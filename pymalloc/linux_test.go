@@ -141,7 +141,7 @@ func TestManyArenas(t *testing.T) {
 	}
 	a := newAllocator(t, Options{KeepAddresses: KeepNever})
 	ps := make([]unsafe.Pointer, 0, 2*arenas)
-	for a.table.Load() == nil || a.table.Load().Arenas.Counts.Mapped.Load() < arenas {
+	for a.life.Load() == nil || a.life.Load().Arenas.Counts.Mapped.Load() < arenas {
 		ps = append(ps, mustMalloc(t, a, 300_000)) // three to an arena, one page of each touched
 		*(*byte)(ps[len(ps)-1]) = 1
 	}

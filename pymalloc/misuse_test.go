@@ -208,6 +208,13 @@ func nilCalls() map[string]func() {
 		"Heap.UnsafeFree":                     func() { _ = h.UnsafeFree(p) },
 		"Heap.UnsafeFree nil":                 func() { _ = h.UnsafeFree(nil) },
 		"Heap.Release":                        func() { h.Release() },
+		"Heap.Malloc":                         func() { _, _ = h.Malloc(8) },
+		"Heap.Calloc":                         func() { _, _ = h.Calloc(8) },
+		"Heap.Realloc":                        func() { _, _ = h.Realloc(nil, 8) },
+		"Heap.Free":                           func() { _ = h.Free(make([]byte, 8)) },
+		"Heap.Owns":                           func() { h.Owns(p) },
+		"Heap.UnsafeMallocBatch":              func() { _ = h.UnsafeMallocBatch(make([]unsafe.Pointer, 1), 8) },
+		"Heap.UnsafeFreeBatch":                func() { _ = h.UnsafeFreeBatch([]unsafe.Pointer{p}) },
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/addr"
-	"github.com/pyarena/pyarena/internal/addrmap"
+	"github.com/pyarena/pyarena/internal/engine"
 )
 
 // The method set of modernc.org/memory: slices and addresses in place of
@@ -36,7 +36,7 @@ func pointerOf(b []byte) unsafe.Pointer {
 // pointerAt returns the address p as a pointer, if it lies in memory of an
 // allocator, or nil: the runtime does not bear every number in a pointer.
 func pointerAt(p uintptr) unsafe.Pointer {
-	if addrmap.Load(p).Kind() == addrmap.None {
+	if !engine.Knows(p) {
 		return nil
 	}
 	return addr.Pointer(p)

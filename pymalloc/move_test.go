@@ -11,9 +11,10 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/addrmap"
 	"github.com/pyarena/pyarena/internal/arena"
-	"github.com/pyarena/pyarena/internal/large"
+	"github.com/pyarena/pyarena/internal/headers"
+	"github.com/pyarena/pyarena/internal/huge"
+	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/osmem"
 )
 
@@ -78,7 +79,7 @@ func TestHugeMoves(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if made := osmem.Calls().Sub(before); made.Remap != 1 || made.Map > 1 || made.Release != 0 {
+		if made := osmem.Calls().Sub(before); made.Remap != 1 || made.Map > 1 || made.Release > 1 { // Prepare may give a leaf back
 			t.Errorf("%d -> %d: %+v, want a Remap and at most a leaf of the map", size, next, made)
 		}
 		if err := checkStamp(q, size, 1); err != nil {
@@ -86,10 +87,10 @@ func TestHugeMoves(t *testing.T) {
 		}
 		if p != q { // the system may find room behind it
 			moved++
-			if e := addrmap.Load(uintptr(p)); e != 0 {
+			if e := headers.Lookup(uintptr(p)).Load(); e != 0 {
 				t.Errorf("the arena map has %#x for the old place", e)
 			}
-			if n, v := large.Usable(p); n != 0 || v != large.NotOurs {
+			if n, v := huge.Usable(p); n != 0 || v != pool.NotOurs {
 				t.Errorf("the table has %d bytes, %d, for the old place", n, v)
 			}
 			if err := a.UnsafeFree(p); !errors.Is(err, ErrNotOwned) {

@@ -4,17 +4,14 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/pyarena/pyarena/internal/arena"
-	"github.com/pyarena/pyarena/internal/shard"
+	"github.com/pyarena/pyarena/internal/engine"
 	"github.com/pyarena/pyarena/osmem"
 )
 
 // Options shape an allocator. The zero value is what most programs want.
 type Options struct {
 	// ArenaBytes is the size of an arena, the unit in which memory comes from
-	// the system: a power of two from 256 KiB to 64 MiB. 0 means 1 MiB. 256 KiB
-	// has pools of 4 KiB, as CPython had before 3.10; 1 MiB and more has
-	// pools of 16 KiB.
+	// the system: a power of two from 256 KiB to 64 MiB. 0 means 1 MiB.
 	ArenaBytes int
 	// LimitBytes is the most memory, in bytes, that is mapped for blocks at any
 	// time; requests beyond it fail with ErrLimit. 0 means no limit. It must not
@@ -68,16 +65,16 @@ const (
 const defaultRetainBytes = 64 << 20
 
 // config validates the options.
-func (o Options) config() (c shard.Config, err error) {
+func (o Options) config() (c engine.Config, err error) {
 	bad := func(option string, value any, want string) error {
 		return fmt.Errorf("pymalloc: NewAllocator: %w: %s is %v, it must be %s", ErrOptions, option, value, want)
 	}
 	arenaBytes := o.ArenaBytes
 	if arenaBytes == 0 {
-		arenaBytes = arena.DefaultBytes
+		arenaBytes = engine.DefaultArenaBytes
 	}
-	if c.Geometry, err = arena.NewGeometry(arenaBytes); err != nil {
-		return c, bad("ArenaBytes", o.ArenaBytes, fmt.Sprintf("0 or a power of two from %d to %d", arena.MinBytes, arena.MaxBytes))
+	if c.Geometry, err = engine.NewGeometry(arenaBytes); err != nil {
+		return c, bad("ArenaBytes", o.ArenaBytes, fmt.Sprintf("0 or a power of two from %d to %d", engine.MinArenaBytes, engine.MaxArenaBytes))
 	}
 	if o.Hardened {
 		c.Geometry = c.Geometry.Harden(o.Canaries)

@@ -4,8 +4,7 @@ import (
 	"errors"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/addrmap"
-	"github.com/pyarena/pyarena/internal/shard"
+	"github.com/pyarena/pyarena/internal/engine"
 )
 
 // UnsafeRealloc changes the size of the block at p to size bytes and returns its
@@ -17,9 +16,9 @@ import (
 // the block are used (CPython's rule), or when there is no memory for a smaller
 // one. A block of more than half an arena is copied once to a mapping at least twice as
 // large, if a free one is retained, and grows on into the rest of that. If there is none
-// it grows where it is, if there is room behind it, and on Linux is moved with its pages,
+// it grows where it is, if the addresses after it are free, and on Linux is moved with its pages,
 // not copied, if there is no room. If it shrinks to no less than that, it stays, and what
-// it gives up is retained behind it, for it to grow into again, where [KeepAddresses] and
+// it gives up is retained after it, for it to grow into again, where [KeepAddresses] and
 // the system allow that a part of a mapping be given back.
 //
 // A block that stays keeps the alignment that UnsafeAlignedMalloc gave it. A block that
@@ -37,7 +36,7 @@ type mallocer interface {
 
 // realloc is UnsafeRealloc on the allocator itself, where hp is nil, or on its
 // heap: from is that.
-func (a *Allocator) realloc(call string, from mallocer, hp *shard.Heap, p unsafe.Pointer, size int) (unsafe.Pointer, error) {
+func (a *Allocator) realloc(call string, from mallocer, hp *engine.Heap, p unsafe.Pointer, size int) (unsafe.Pointer, error) {
 	switch {
 	case size < 0:
 		panic("pymalloc: " + call + ": negative size")
@@ -54,7 +53,7 @@ func (a *Allocator) realloc(call string, from mallocer, hp *shard.Heap, p unsafe
 	if size <= old && 4*uint64(size) > 3*uint64(old) {
 		return p, nil
 	}
-	if addrmap.Load(uintptr(p)).Kind() == addrmap.Huge {
+	if engine.IsHuge(p) {
 		if q := a.resizeHuge(hp, p, size); q != nil {
 			return q, nil
 		}
@@ -75,32 +74,24 @@ func (a *Allocator) realloc(call string, from mallocer, hp *shard.Heap, p unsafe
 	return q, nil
 }
 
-// tableOf returns the table that a call is for, or nil.
-func (a *Allocator) tableOf(hp *shard.Heap) *shard.Table {
-	if hp != nil {
-		return hp.Table()
-	}
-	return a.table.Load()
-}
-
 // sizeOf returns the usable size of this allocator's live block at p, or 0 and
 // what a free would say.
-func (a *Allocator) sizeOf(hp *shard.Heap, p unsafe.Pointer) (int, shard.Verdict) {
-	t := a.tableOf(hp)
-	if t == nil {
-		return 0, shard.NotOurs
+func (a *Allocator) sizeOf(hp *engine.Heap, p unsafe.Pointer) (int, engine.Outcome) {
+	l := a.lifeOf(hp)
+	if l == nil {
+		return 0, engine.NotOurs
 	}
-	return t.SizeOf(hp, p)
+	return l.SizeOf(p)
 }
 
 // resizeHuge resizes a huge block without copying it, if it stays one; else it
 // returns nil.
-func (a *Allocator) resizeHuge(hp *shard.Heap, p unsafe.Pointer, size int) unsafe.Pointer {
-	t := a.tableOf(hp)
-	if t == nil || size <= t.Arenas.RunMax() || size > maxSize {
+func (a *Allocator) resizeHuge(hp *engine.Heap, p unsafe.Pointer, size int) unsafe.Pointer {
+	l := a.lifeOf(hp)
+	if l == nil || size <= l.Arenas.RunMax() || size > maxSize {
 		return nil
 	}
-	return t.ResizeHuge(p, size)
+	return l.Resize(p, size)
 }
 
 // as makes the error of a call that another call made that one's own.

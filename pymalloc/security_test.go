@@ -11,7 +11,7 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/grace"
+	"github.com/pyarena/pyarena/internal/pin"
 	"github.com/pyarena/pyarena/osmem"
 )
 
@@ -27,13 +27,6 @@ const (
 type misuse struct {
 	name string
 	run  func(t *testing.T, a *Allocator) string
-}
-
-// scribble writes n bytes at p.
-func scribble(p unsafe.Pointer, n int) {
-	for i := range n {
-		*(*byte)(unsafe.Add(p, i)) = 0x41
-	}
 }
 
 // verdictOf names the sentinel of an error.
@@ -419,7 +412,7 @@ func misuses() (all []misuse) {
 // TestSecurity runs every program on an allocator in default and in hardened
 // mode, and wants what the table in .github/SECURITY.md says.
 func TestSecurity(t *testing.T) {
-	if !grace.Pinned || osmem.OnGoHeap || osmem.KeepsAddresses() || osmem.PageSize() != 4<<10 || unsafe.Sizeof(uintptr(0)) != 8 {
+	if !pin.Pinned || osmem.OnGoHeap || osmem.KeepsAddresses() || osmem.PageSize() != 4<<10 || unsafe.Sizeof(uintptr(0)) != 8 {
 		t.Skip("the table is that of shards of Ps, on a system with pages of 4 KiB whose memory is given back and faults")
 	}
 	// A block that one P's shard keeps is not handed out by another's.

@@ -8,11 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/pyarena/pyarena/internal/addrmap"
-	"github.com/pyarena/pyarena/internal/arena"
-	"github.com/pyarena/pyarena/internal/pool"
-	"github.com/pyarena/pyarena/internal/shard"
-	"github.com/pyarena/pyarena/internal/sizeclass"
+	"github.com/pyarena/pyarena/internal/engine"
 )
 
 // Stats is a picture of an allocator. While other goroutines allocate and free,
@@ -49,7 +45,8 @@ type Stats struct {
 	Huge    LargeStats   // blocks above half an arena
 	Parts   Parts
 
-	// UnmapRefusals counts how often the system refused to take memory back
+	// UnmapRefusals counts how often the system refused to take memory back, of this allocator
+	// or of those that were closed
 	// (vm.max_map_count on Linux), which is tried again: see "Memory going back" in
 	// the package documentation.
 	UnmapRefusals uint64
@@ -111,114 +108,59 @@ func (p Parts) Sum() uint64 {
 // lock that new pools are taken under for an arena at a time.
 func (a *Allocator) Stats() Stats {
 	var s Stats
-	always := addrmap.MetadataBytes() + shard.TableBytes()
-	numbers, numbersReserved := arena.TableBytes()
-	s.MetadataBytes = always + numbers
-	s.ReservedBytes = always + numbersReserved
-	s.KeptAddressBytes = arena.KeptBytes()
-	t := a.table.Load()
-	if t == nil {
+	s.MetadataBytes, s.ReservedBytes = engine.MetaBytes()
+	s.KeptAddressBytes = engine.KeptBytes()
+	s.UnmapRefusals = engine.Refusals()
+	l := a.life.Load()
+	if l == nil {
 		return s
 	}
-	slots, slotsReserved := t.SlotBytes()
-	s.MetadataBytes += slots
-	s.ReservedBytes += slotsReserved
-	g := &t.Arenas.Geometry
-	unit := uint64(g.UnitBytes)
-	var classes [sizeclass.Count]ClassStats
-	var kept [sizeclass.Count]int
-	var census arena.Census
-	t.Undrained(func() {
-		census = t.Arenas.Visit(func(h *pool.Header) { s.addPool(h, unit, &classes) })
-		t.KeptBlocks(&kept)
-	})
-	for c, cs := range classes {
-		n := min(uint64(kept[c]), cs.Live)
-		cs.Live -= n
-		cs.Available += n
-		bytes := n * uint64(sizeclass.Size(uint8(c)))
-		s.LiveBlocks -= n
-		s.InUseBytes -= bytes - n*uint64(t.Tail())
-		s.Parts.Blocks -= bytes
-		s.Parts.Available += bytes
-		if cs.Pools > 0 {
-			cs.Class, cs.Size = c, uint64(sizeclass.Size(uint8(c)))
-			s.Classes = append(s.Classes, cs)
+	e := l.Stats()
+	tail := uint64(l.Tail())
+	for c, cs := range e.Classes {
+		if cs.Pools == 0 {
+			continue
 		}
+		size, live, available := uint64(engine.ClassSize(uint8(c))), uint64(cs.Live), uint64(cs.Available)
+		s.Classes = append(s.Classes, ClassStats{Class: c, Size: size, Pools: uint64(cs.Pools), Live: live, Available: available})
+		s.LiveBlocks += live
+		s.InUseBytes += live * (size - tail)
+		s.Parts.Blocks += live * size
+		s.Parts.Available += available * size
 	}
-	arenas := &t.Arenas.Counts
+	s.Pools = PoolStats{Used: uint64(e.Used), Full: uint64(e.Full), Empty: uint64(e.Empty)}
+	s.Runs = LargeStats{uint64(e.Runs), e.RunBytes}
+	s.Parts.Runs = e.RunBytes
+	s.Parts.Quantization = e.Quantum + e.RunRest
+	g := &l.Arenas.Geometry
+	unit := uint64(g.Bytes / g.Units)
+	counts := &l.Arenas.Counts
 	s.Arenas = ArenaStats{
-		Current: uint64(census.Arenas), Free: uint64(census.Free), Bytes: uint64(g.Bytes),
-		Total: arenas.Mapped.Load(), Reclaimed: arenas.Unmapped.Load(), HighWater: arenas.HighWater.Load(),
+		Current: uint64(e.Arenas.Arenas), Free: uint64(e.Arenas.Free), Bytes: uint64(g.Bytes),
+		Total: counts.Mapped.Load(), Reclaimed: counts.Unmapped.Load(), HighWater: counts.HighWater.Load(),
 	}
-	s.Parts.Headers = uint64(census.Arenas*(g.HeaderUnits+g.GuardUnits)) * unit
-	s.Parts.UnusedPools += uint64(census.FreeUnits) * unit
+	s.Parts.Headers = uint64(e.Arenas.Arenas*g.GuardUnits) * unit
+	s.Parts.UnusedPools = e.UnitBytes + uint64(e.Arenas.FreeUnits)*unit
 
-	huge := t.Large.Totals()
-	s.Huge = LargeStats{uint64(huge.Blocks), huge.Bytes}
-	s.Parts.Huge = huge.Bytes
-	s.Parts.Headers += huge.Guards
-	s.Parts.Retained = huge.Retained + uint64(census.Refused*g.Bytes)
-	s.InUseBytes += s.Huge.Bytes
-	s.LiveBlocks += s.Huge.Blocks
+	s.Huge = LargeStats{uint64(e.Huge.Blocks), e.Huge.Bytes}
+	s.Parts.Huge = e.Huge.Bytes
+	s.Parts.Headers += e.Huge.Guards
+	s.Parts.Retained = e.Huge.Retained + uint64(e.Arenas.Refused*g.Bytes)
+	s.InUseBytes += s.Runs.Bytes + s.Huge.Bytes
+	s.LiveBlocks += s.Runs.Blocks + s.Huge.Blocks
 
 	s.MappedBytes = s.Parts.Sum()
-	s.RetainedBytes = s.Parts.Retained + uint64(census.Free*g.Bytes)
-	s.HighWaterBytes = max(t.Budget.High.Load(), s.MappedBytes)
-	s.UnmapRefusals = arenas.Refusals.Load() + t.Large.Refusals.Load()
+	s.RetainedBytes = s.Parts.Retained + uint64(e.Arenas.Free*g.Bytes)
+	s.HighWaterBytes = max(l.Budget.High.Load(), s.MappedBytes)
+	s.UnmapRefusals += counts.Refusals.Load() + l.Huge.Refusals.Load()
 	return s
-}
-
-// addPool adds a pool or run. The owner may be at work on it: the available
-// blocks and the rest are what its other parts leave.
-func (s *Stats) addPool(h *pool.Header, unit uint64, classes *[sizeclass.Count]ClassStats) {
-	all := uint64(h.Units()) * unit
-	w := h.Word()
-	if w.Owner() == pool.Run {
-		usable := min(uint64(h.Usable()), all)
-		s.Runs.Blocks++
-		s.Runs.Bytes += usable
-		s.LiveBlocks++
-		s.InUseBytes += usable
-		s.Parts.Runs += usable
-		s.Parts.Quantization += all - usable
-		return
-	}
-	size, blocks := uint64(h.Size()), uint64(h.Blocks())
-	if w.Owner() == pool.Free || size == 0 || size*blocks > all {
-		s.Pools.Empty++
-		s.Parts.UnusedPools += all
-		return
-	}
-	live := min(uint64(h.InUse()), blocks)
-	c := &classes[sizeclass.Of(int(size))]
-	c.Pools++
-	c.Live += live
-	c.Available += blocks - live
-	s.LiveBlocks += live
-	s.InUseBytes += live * (size - uint64(h.Tail()))
-	switch {
-	case w.Owner() == pool.Abandoned:
-		s.Pools.Abandoned++
-	case w.Owner() == pool.Shared || w.Owner() == pool.Hand:
-		s.Pools.Shared++
-	case live == 0:
-		s.Pools.Empty++
-	case live == blocks:
-		s.Pools.Full++
-	default:
-		s.Pools.Used++
-	}
-	s.Parts.Blocks += live * size
-	s.Parts.Available += (blocks - live) * size
-	s.Parts.Quantization += all - blocks*size
 }
 
 // WriteTo writes the picture for people, in the form of CPython's
 // sys._debugmallocstats.
 func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	out := &countingWriter{w: w}
-	fmt.Fprintf(out, "Small block threshold = %d, in %d size classes.\n\n", sizeclass.Max, sizeclass.Count)
+	fmt.Fprintf(out, "Small block threshold = %d, in %d size classes.\n\n", engine.SmallMax, engine.Classes)
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "class\tsize\tpools\tblocks in use\tavail blocks\t")
 	fmt.Fprintln(tw, "-----\t----\t-----\t-------------\t------------\t")

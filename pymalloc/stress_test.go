@@ -247,7 +247,7 @@ func requireEmpty(t *testing.T, a *Allocator) {
 	if err := a.Check(); err != nil {
 		t.Error(err)
 	}
-	if table := a.table.Load(); table != nil {
+	if table := a.life.Load(); table != nil {
 		if n := table.Budget.Mapped(); n != 0 {
 			t.Errorf("the budget counts %d bytes mapped, want 0", n)
 		}

@@ -3,18 +3,15 @@
 //
 // # Layout
 //
-//	arena (aligned to its size)
-//	+----------------------------------+--------+--------+--------+
-//	| pool headers 0 … n-1, of 256 B;  | unit k | unit … | unit   |
-//	| in the first k, which no pool    |        |        | n - 1  |
-//	| needs: arena header, bitmaps     |        |        |        |
-//	+----------------------------------+--------+--------+--------+
-//	  the first k units                  pools and runs
+// An arena is units of 16 KiB, aligned to its size. All of them hold pools and runs, but for
+// the last in a hardened one, which cannot be accessed. What is known of it stands in package
+// headers' table: the places in lists and the counts in the header of its first unit, the
+// bitmaps, which have a bit for each unit, in those of every 64th. An arena is known by the
+// number of the first.
 //
-// The header of unit i stands i × 256 bytes from the arena's start. The first k
-// headers are zero where a pool has its ownership word, Free, where it counts the
-// blocks that it ever handed out, and where a run has its size, so that a bad free of
-// an address in the first k units is known for one.
+// The words of free units are 0. A unit of a pool or run that was given back tells by the
+// rest of its header what began in it, until it is used again or its arena goes, so that a
+// double free is told from a foreign pointer.
 //
 // # Which arena
 //
@@ -38,10 +35,10 @@
 //
 // # States of an arena
 //
-//	            map                 last unit freed
+//	            map                 last unit given back
 //	unmapped ---------> in use  ---------------------> free (retained)
 //	    ^                  ^  <---------------------      |
-//	    |                  |        unit taken            | Retire: map entry cleared
+//	    |                  |        unit taken            | Retire: headers cleared
 //	    |                  |                              v
 //	    +--------------------------------------------- retired
 //	                  Unmap, after a grace period
@@ -51,10 +48,9 @@
 //
 // # Who may call
 //
-// Every method takes the set's lock, unless it says otherwise; none may be
-// called while pinned. Retire and Unmap have one caller at a time (the
-// allocator's trim lock), so that whoever holds that lock may read the header
-// of any arena that was mapped when it took it.
+// Any goroutine may call any method, but not in a section: they take the set's lock. Retire,
+// Unmap, Retry, Purge, Visit and Close have one caller at a time, for all of them together
+// (the allocator's trim lock).
 package arena
 
 import (
@@ -66,7 +62,8 @@ import (
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/addrmap"
+	"github.com/pyarena/pyarena/internal/addr"
+	"github.com/pyarena/pyarena/internal/headers"
 	"github.com/pyarena/pyarena/internal/invariant"
 	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/internal/sizeclass"
@@ -79,51 +76,31 @@ var ErrClosed = errors.New("arena: allocator closed")
 // ErrLimit is returned when a mapping would exceed the limit.
 var ErrLimit = errors.New("arena: memory limit reached")
 
-// Header begins an arena. It is touched under the lock.
-type Header struct {
-	_     uint64   // where a pool has its ownership word: Free
-	first uint32   // number of unit 0's pool
-	nfree uint32   // free units
-	row   uint32   // the most of them in a row
-	since uint32   // the tick at which the arena became free
-	links [2]links // in the lists of byFree and byRow
-	_     [headerBytes - 24 - 4*unsafe.Sizeof(uintptr(0))]byte
-	_     [2]uint64 // the first words of the bitmaps
-	at    uint32    // its place in the set's all
-	_     uint32
-}
-
-// headerBytes is where the bitmaps begin in a Header.
-const headerBytes = 64
-
-var _ [headerBytes + 24]byte = [unsafe.Sizeof(Header{})]byte{}
-
-// Retired is an arena that is out of the map, to be unmapped after a grace
-// period.
+// Retired is an arena whose headers are cleared, to be unmapped after a grace period.
 type Retired struct {
-	base  unsafe.Pointer
-	first uint32
-	zero  bool // it has no page that was written to
+	base unsafe.Pointer
+	zero bool // it has no page that was written to
 }
 
 // Set is the arenas of one allocator.
 type Set struct {
 	Geometry
 	Shapes [sizeclass.Count]sizeclass.Shape
-	Entry  addrmap.Entry // of all its arenas
 
 	// NoDump keeps the arenas out of core dumps where the system can. It is set
 	// before the first use.
 	NoDump bool
 
-	limit  *Budget
-	closed bool
+	life  uint32 // of the allocator: in the words of all its units
+	limit *Budget
 
 	mu      sync.Mutex
+	closed  bool
 	byFree  index     // arenas by their number of free units
 	byRow   index     // the same, by the longest row of those
-	all     []*Header // in the map
+	all     []uint32  // numbers of the first units of those in use
 	used    int       // units of pools and runs
+	out     []Retired // what Retire returned last
 	refused []Retired // their unmapping was refused; their pages are dropped
 	retired int       // on their way from Retire through Unmap
 	ticks   uint32
@@ -177,49 +154,59 @@ func (b *Budget) Give(n uint64) {
 // Mapped returns the bytes that are mapped.
 func (b *Budget) Mapped() uint64 { return b.mapped.Load() }
 
-// NewSet returns an empty set. id is the allocator's, for the arena map.
-func NewSet(g Geometry, id uint32, limit *Budget) *Set {
-	s := &Set{Geometry: g, limit: limit}
-	s.Entry = addrmap.MakeEntry(addrmap.Arena, g.Log2Bytes, id)
-	s.Shapes = sizeclass.Shapes(g.UnitBytes, g.PoolUnits())
+// NewSet returns an empty set. life is the id of the allocator's life.
+func NewSet(g Geometry, life uint32, limit *Budget) *Set {
+	s := &Set{Geometry: g, life: life, limit: limit}
+	s.Shapes = sizeclass.Shapes(headers.UnitBytes, g.PoolUnits())
 	s.byFree, s.byRow = newIndex(0, g.Units), newIndex(1, g.Units)
 	return s
 }
 
-// TakePool returns an empty pool for blocks of class c, formatted, Free and in
-// the caller's hand.
-func (s *Set) TakePool(c uint8) (*pool.Header, error) {
+// Take returns the first of so many free units in a row, at most 64, in the caller's hand.
+// The words of the further ones lead to it. Its own is 0, until the pool is formatted.
+func (s *Set) Take(units int) (*headers.Header, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h, _, err := s.take(int(s.Shapes[c].Units))
-	if err == nil {
-		h.Format(c, &s.Shapes[c])
+	h, err := s.take(units)
+	if err != nil {
+		return nil, err
 	}
-	return h, err
+	for i := 1; i < units; i++ {
+		h.Plus(i).Store(headers.MakeWord(s.life, headers.Inner, 0, i))
+	}
+	return h, nil
 }
 
-// TakeRun returns the block of a large run of units, which has usable bytes, and a tail
-// behind them if hardened, and whether they are known to be zero. The block may be gone
-// already, with its header, if the allocator is closed.
+// TakeRun returns the block of a large run of units, which has usable bytes, and a canary after
+// them where the geometry has a tail, and whether it is known to be zero.
 func (s *Set) TakeRun(units int, usable uintptr) (p unsafe.Pointer, zero bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h, zero, err := s.take(units)
+	h, err := s.take(units)
 	if err != nil {
 		return nil, false, err
 	}
-	h.PlaceRun(usable)
-	p = h.Start()
+	h.Usable = usable
+	p = h.First()
 	if s.Tail > 0 {
 		pool.SetTail(p, usable)
 	}
-	return p, zero, nil
+	for i := 1; i < units; i++ {
+		h.Plus(i).Store(headers.MakeWord(s.life, headers.Large, headers.RunInner, 0))
+	}
+	h.Store(s.runWord())
+	return p, h.Clean, nil
 }
 
-// take returns a stretch of n free units, and whether it is known to be zero.
-func (s *Set) take(n int) (*pool.Header, bool, error) {
+// runWord returns the word of the first unit of a run.
+func (s *Set) runWord() headers.Word {
+	return headers.MakeWord(s.life, headers.Large, headers.Run, 0)
+}
+
+// take returns the first of n free units in a row, with the word 0.
+func (s *Set) take(n int) (*headers.Header, error) {
 	if s.closed {
-		return nil, false, ErrClosed
+		return nil, ErrClosed
 	}
 	index := &s.byRow
 	if n == 1 {
@@ -229,111 +216,123 @@ func (s *Set) take(n int) (*pool.Header, bool, error) {
 	if a == nil {
 		var err error
 		if a, err = s.mapArena(); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 	}
 	s.unlink(a)
 	var unit int
-	unit, a.row = s.fit(a, n)
-	clean := s.mark(a, unit, n)
-	a.nfree -= uint32(n)
+	unit, a.Arena.Row = s.fit(a, n)
+	h := a.Plus(unit)
+	h.Number = a.Number + uint32(unit)
+	h.Start = base(a) + uintptr(unit)*headers.UnitBytes
+	h.Units = uint32(n)
+	h.Clean = s.mark(a, unit, n)
+	for i := range n {
+		remember(h.Plus(i), 0)
+	}
+	a.Arena.NFree -= uint32(n)
 	s.used += n
 	s.link(a)
-	return s.place(a, unit, n, clean), clean, nil
+	return h, nil
 }
 
-func (s *Set) place(a *Header, unit, n int, clean bool) *pool.Header {
-	h := s.headerOf(unsafe.Pointer(a), unit)
-	h.Place(a.first+uint32(unit), s.distance(unit), n, clean)
-	if s.Hardened() {
-		h.Harden(s.Tail)
-	}
-	for i := 1; i < n; i++ {
-		s.headerOf(unsafe.Pointer(a), unit+i).PlaceInner(i)
-	}
-	return h
-}
+// base returns the address of an arena.
+func base(a *headers.Header) uintptr { return uintptr(a.Arena.Base) }
 
-// PutChain takes back the pools that the caller has in hand, chained by Next. It
-// does nothing if the set was closed, for then they may be gone.
-func (s *Set) PutChain(h *pool.Header) {
+// Put takes back the pools with these numbers, which the caller has in hand, or nothing if
+// the set is closed.
+func (s *Set) Put(numbers []uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for h != nil && !s.closed {
-		next := h.Next
-		s.put(h)
-		h = next
+	for _, n := range numbers {
+		if !s.closed {
+			s.put(headers.At(n))
+		}
 	}
 }
 
-// PutNumber takes back the pool with number n, which the caller has in hand.
-func (s *Set) PutNumber(n uint32) {
+// PutRun frees the large run at p, which it clears before if wipe is set, and returns what it
+// found.
+func (s *Set) PutRun(p unsafe.Pointer, wipe bool) pool.Outcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.closed {
-		s.put(s.ByNumber(n))
-	}
-}
-
-// ErrOverrun is returned for a run that was written to beyond its end, ErrFreeRun
-// for one that is free, ErrNoRun where none begins.
-var (
-	ErrOverrun = errors.New("arena: run was written to beyond its end")
-	ErrFreeRun = errors.New("arena: run is free already")
-	ErrNoRun   = errors.New("arena: no run begins there")
-)
-
-// PutRun frees the large run at p, which it clears before if wipe is set. The
-// caller is not pinned: the lock and the arena map protect the header.
-func (s *Set) PutRun(p unsafe.Pointer, wipe bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || addrmap.Load(uintptr(p)) != s.Entry {
-		return ErrNoRun
-	}
-	h := s.PoolOf(p)
-	if h.Owner() == pool.Free && h.WasBlock(p) {
-		return ErrFreeRun // by another, since the caller looked
-	}
-	if h.Owner() != pool.Run || h.Start() != p {
-		return ErrNoRun
-	}
-	if s.Tail > 0 && !pool.IsTail(p, h.Usable()) {
-		return ErrOverrun
+	h := headers.Lookup(uintptr(p))
+	switch w := h.Load(); {
+	case s.closed:
+		return pool.NotOurs
+	case w == 0 && s.wasFreed(h, p):
+		return pool.Double // by another, since the caller looked
+	case w != s.runWord() || h.First() != p:
+		return pool.NotOurs
+	case s.Tail > 0 && !pool.IsTail(p, h.Usable):
+		return pool.Overrun
 	}
 	if wipe {
-		clear(unsafe.Slice((*byte)(p), h.Usable()))
+		clear(unsafe.Slice((*byte)(p), h.Usable))
 	}
 	s.put(h)
-	return nil
+	return pool.OK
 }
 
-func (s *Set) put(h *pool.Header) {
-	base := s.baseOf(unsafe.Pointer(h))
-	a := (*Header)(base)
-	unit := s.unitOfHeader(h)
-	n := h.Units()
+// WasFreed reports whether a block of a pool or a run began at p, an address in units that
+// were given back, and not used since.
+func (s *Set) WasFreed(p unsafe.Pointer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wasFreed(headers.Lookup(uintptr(p)), p)
+}
+
+func (s *Set) wasFreed(h *headers.Header, p unsafe.Pointer) bool {
+	// The header may be another set's, and change meanwhile, if it does not have our id.
+	if h.Load() != 0 || atomic.LoadUint32(&h.Last) != s.life {
+		return false
+	}
+	return h.Usable != 0 && h.First() == p || pool.WasBlock(h, uintptr(p), s.life)
+}
+
+// remember notes that the unit was last in use by the given life, or by none.
+func remember(h *headers.Header, life uint32) {
+	if life == 0 {
+		h.Usable = 0
+		h.Carved.Store(0)
+	}
+	atomic.StoreUint32(&h.Last, life)
+}
+
+// put makes the units of a pool or run free.
+func (s *Set) put(h *headers.Header) {
+	unit, n := s.unit(h), int(h.Units)
+	a := h.Plus(-unit)
 	s.unlink(a)
 	free := freeBits(a)
-	for i := unit; i < unit+n; i++ {
+	isRun := h.Load().Kind() == headers.Large
+	for i := range n {
 		if invariant.Enabled {
-			invariant.Check(!free.has(i), "arena: unit freed twice")
+			invariant.Check(!free.has(unit+i), "arena: unit freed twice")
 		}
-		free.set(i)
+		free.set(unit + i)
+		u := h.Plus(i)
+		u.Store(0)
+		if i > 0 && !isRun { // where the pool's blocks began
+			u.Start, u.Inverse, u.Rotate = h.Start, h.Inverse, h.Rotate
+			u.Carved.Store(h.Carved.Load())
+		}
+		if i == 0 || !isRun {
+			remember(u, s.life)
+		}
 	}
-	h.Unplace() // the others tell a double free where the block was
-	a.nfree += uint32(n)
+	a.Arena.NFree += uint32(n)
 	s.used -= n
-	_, a.row = s.fit(a, s.Units)
-	if int(a.nfree) == s.Usable() {
-		a.since = s.ticks
+	a.Arena.Row = s.longest(a)
+	if int(a.Arena.NFree) == s.Usable() {
+		a.Arena.Since = s.ticks
 	}
 	s.link(a)
 }
 
 // mark takes n units from unit on, and reports whether all were clean. They are
 // dirty from now on.
-func (s *Set) mark(a *Header, unit, n int) (clean bool) {
+func (s *Set) mark(a *headers.Header, unit, n int) (clean bool) {
 	free, dirty := freeBits(a), dirtyBits(a)
 	clean = true
 	for i := unit; i < unit+n; i++ {
@@ -346,14 +345,15 @@ func (s *Set) mark(a *Header, unit, n int) (clean bool) {
 
 // --- mapping ---
 
-// mapArena maps an arena and enters it into the map and the lists.
-func (s *Set) mapArena() (*Header, error) {
+// mapArena maps an arena and enters it into the lists.
+func (s *Set) mapArena() (*headers.Header, error) {
 	r, err := s.obtain()
 	if err != nil {
 		return nil, err
 	}
-	if err = s.guard(r.base); err == nil {
-		err = addrmap.Set(uintptr(r.base), uintptr(s.Bytes), s.Entry)
+	a, err := headers.Grow(uintptr(r.base), s.Bytes)
+	if err == nil {
+		err = s.guard(r.base)
 	}
 	if err != nil {
 		r.zero = true // mapped, and untouched
@@ -361,20 +361,17 @@ func (s *Set) mapArena() (*Header, error) {
 		return nil, err
 	}
 	if s.NoDump {
-		_ = osmem.Advise(r.base, s.end()*s.UnitBytes, osmem.DontDump) // not all systems know it
+		_ = osmem.Advise(r.base, s.Usable()*headers.UnitBytes, osmem.DontDump) // not all systems know it
 	}
-	a := (*Header)(r.base)
-	a.first = r.first
-	a.nfree = uint32(s.Usable())
-	a.row = a.nfree
-	a.since = s.ticks
-	free := freeBits(a)
-	for i := s.HeaderUnits; i < s.end(); i++ {
-		free.set(i)
+	n := uint32(s.Usable())
+	a.Arena = headers.Arena{
+		Base: uint64(uintptr(r.base)), NFree: n, Row: n, Since: s.ticks, Position: uint32(len(s.all)),
 	}
-	a.at = uint32(len(s.all))
-	s.all = append(s.all, a)
+	freeBits(a).fill(s.Usable(), s.Units)
+	dirtyBits(a).fill(0, s.Units)
+	s.all = append(s.all, a.Number)
 	s.Counts.Mapped.Add(1)
+	headerBytes.Add(int64(s.Units * headers.Bytes))
 	if n := uint64(len(s.all)); n > s.Counts.HighWater.Load() {
 		s.Counts.HighWater.Store(n)
 	}
@@ -382,65 +379,77 @@ func (s *Set) mapArena() (*Header, error) {
 	return a, nil
 }
 
+// headerBytes are those of the units of all arenas of the process.
+var headerBytes atomic.Int64
+
+// HeaderBytes returns the memory of the headers of all arenas, in bytes.
+func HeaderBytes() uint64 { return uint64(headerBytes.Load()) }
+
 // guard makes the guard units of a new arena inaccessible, if it has any.
 func (s *Set) guard(base unsafe.Pointer) error {
 	if s.GuardUnits == 0 {
 		return nil
 	}
-	return osmem.Protect(unsafe.Add(base, s.end()*s.UnitBytes), s.GuardUnits*s.UnitBytes, osmem.NoAccess)
+	if err := Mappings.Take(1); err != nil {
+		return err
+	}
+	err := osmem.Protect(unsafe.Add(base, s.Usable()*headers.UnitBytes), s.GuardUnits*headers.UnitBytes, osmem.NoAccess)
+	if err != nil {
+		Mappings.Give(1)
+	}
+	return err
 }
 
-// obtain returns zeroed memory for an arena, with its numbers: one whose
-// unmapping was refused, or a new one.
+// obtain returns zeroed memory for an arena: one whose unmapping was refused, or a new one.
 func (s *Set) obtain() (r Retired, err error) {
 	if n := len(s.refused); n > 0 {
 		r, s.refused = s.refused[n-1], s.refused[:n-1]
 		return r, nil
 	}
 	err = s.limit.Take(uint64(s.Bytes), func() (err error) {
-		if r.first, err = numbers.take(s.Units); err != nil {
-			return err
-		}
-		if r.base, err = addresses.take(s.Log2Bytes); err != nil {
-			numbers.give(r.first, s.Units)
-			return err
-		}
-		numbers.enter(r.first, s.Units, r.base)
-		return nil
+		r.base, err = addresses.take(s.Log2Bytes)
+		return err
 	})
 	return r, err
 }
 
-// Retire takes free arenas out of the lists and the map, and returns them for
-// Unmap: those that have been free for age ticks, and those beyond retain bytes. One
-// caller at a time.
+// Retire takes free arenas out of the lists, and returns them for Unmap: those that have been
+// free for age ticks, and those beyond retain bytes. The slice is the caller's until the next
+// call. One caller at a time.
 func (s *Set) Retire(age uint32, retain uint64) []Retired {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []Retired
+	s.out = s.out[:0]
 	var kept uint64
-	for a := s.byFree.lists[s.Usable()].head; a != nil; {
+	for a := s.byFree.first(s.Usable()); a != nil; {
 		next := s.byFree.next(a)
-		if s.ticks-a.since >= age || kept+uint64(s.Bytes) > retain {
+		if s.ticks-a.Arena.Since >= age || kept+uint64(s.Bytes) > retain {
 			s.unlink(a)
-			out = append(out, s.leave(a))
+			s.out = append(s.out, s.leave(a))
 		} else {
 			kept += uint64(s.Bytes)
 		}
 		a = next
 	}
-	s.retired += len(out)
-	return out
+	s.retired += len(s.out)
+	return s.out
 }
 
-// leave takes the arena out of the map.
-func (s *Set) leave(a *Header) Retired {
-	last := s.all[len(s.all)-1]
-	s.all[a.at], last.at = last, a.at
-	s.all[len(s.all)-1] = nil
+// leave takes the arena off the list of all, and clears its headers.
+func (s *Set) leave(a *headers.Header) Retired {
+	last := headers.At(s.all[len(s.all)-1])
+	s.all[a.Arena.Position], last.Arena.Position = last.Number, a.Arena.Position
 	s.all = s.all[:len(s.all)-1]
-	addrmap.Clear(uintptr(unsafe.Pointer(a)), uintptr(s.Bytes))
-	return Retired{base: unsafe.Pointer(a), first: a.first}
+	for i := range s.Units {
+		// Most were never written to: that stays so.
+		if h := a.Plus(i); h.Load() != 0 || h.Last != 0 {
+			h.Store(0)
+			remember(h, 0)
+		}
+	}
+	Mappings.Give(min(s.GuardUnits, 1))
+	headerBytes.Add(-int64(s.Units * headers.Bytes))
+	return Retired{base: addr.Pointer(base(a))}
 }
 
 // Unmap gives retired arenas back to the system, after a grace period: from the lowest
@@ -460,13 +469,16 @@ func (s *Set) Unmap(arenas []Retired, keep bool) (first error) {
 
 // unmap gives one back, or returns the bare cause of the system's refusal.
 func (s *Set) unmap(r Retired, keep bool) error {
+	if !r.zero { // else that was done before
+		headers.Drop(uintptr(r.base), s.Bytes) // while the addresses are ours
+	}
 	err := addresses.give(r.base, s.Log2Bytes, keep)
 	if err != nil {
 		s.Counts.Refusals.Add(1)
 		// Where even that is refused the pages are cleared by hand: an arena
 		// that is used again must be zero.
 		if !r.zero && osmem.Advise(r.base, s.Bytes, osmem.DontNeed) != nil {
-			clear(unsafe.Slice((*byte)(r.base), s.end()*s.UnitBytes))
+			clear(unsafe.Slice((*byte)(r.base), s.Usable()*headers.UnitBytes))
 		}
 		r.zero = true
 	}
@@ -477,7 +489,6 @@ func (s *Set) unmap(r Retired, keep bool) error {
 		s.refused = append(s.refused, r)
 		return err
 	}
-	numbers.give(r.first, s.Units)
 	s.limit.Give(uint64(s.Bytes))
 	if err != nil {
 		Orphan(r.base, s.Bytes, keep)
@@ -532,7 +543,7 @@ func (s *Set) Tick() {
 func (s *Set) HasFree() (some, untried bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	untried = s.byFree.lists[s.Usable()].head != nil
+	untried = s.byFree.first(s.Usable()) != nil
 	return untried || len(s.refused) != 0, untried
 }
 
@@ -544,8 +555,8 @@ func (s *Set) UsedUnits() int {
 	return s.used
 }
 
-// Close takes all arenas, live blocks or not, out of the map and returns them
-// for Unmap. From now on every call that would hand out memory fails.
+// Close clears the headers of all arenas, live blocks or not, and returns the arenas for
+// Unmap. From now on every call that would hand out memory fails. One caller at a time.
 func (s *Set) Close() []Retired {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -553,7 +564,7 @@ func (s *Set) Close() []Retired {
 	out := s.refused
 	s.refused = nil
 	for len(s.all) > 0 {
-		out = append(out, s.leave(s.all[0]))
+		out = append(out, s.leave(headers.At(s.all[len(s.all)-1])))
 	}
 	s.retired += len(out)
 	s.byFree.clear()
@@ -561,46 +572,44 @@ func (s *Set) Close() []Retired {
 	return out
 }
 
-// each calls f for every arena in the map, under the lock, which it gives up after each,
-// for there may be many: who waits for it gets it within the millisecond after which
-// sync.Mutex is fair. Arenas that come meanwhile are left out.
-func (s *Set) each(f func(a *Header)) {
+// each calls f for every arena, under the lock, which it gives up after each, for there may be
+// many: whoever waits for it gets it within the millisecond after which sync.Mutex is fair.
+// Arenas that come meanwhile are left out, and none goes: there is one caller at a time.
+func (s *Set) each(f func(a *headers.Header)) {
 	s.mu.Lock()
-	all := slices.Clone(s.all)
+	all := len(s.all)
 	s.mu.Unlock()
-	for _, a := range all {
+	for i := range all {
 		s.mu.Lock()
-		if addrmap.Load(uintptr(unsafe.Pointer(a))) == s.Entry { // else it is not there any more
-			f(a)
-		}
+		f(headers.At(s.all[i]))
 		s.mu.Unlock()
 	}
 }
 
 // Purge drops the pages of free units that were written to, in arenas that are
-// in use, and returns how many bytes.
+// in use, and returns how many bytes. One caller at a time.
 func (s *Set) Purge() (dropped uint64) {
-	s.each(func(a *Header) { dropped += s.purge(a) })
+	s.each(func(a *headers.Header) { dropped += s.purge(a) })
 	return dropped
 }
 
-func (s *Set) purge(a *Header) (dropped uint64) {
+func (s *Set) purge(a *headers.Header) (dropped uint64) {
 	free, dirty := freeBits(a), dirtyBits(a)
 	page := osmem.PageSize()
-	for i := s.HeaderUnits; i < s.end(); i++ {
+	for i := 0; i < s.Usable(); i++ {
 		if !free.has(i) || !dirty.has(i) {
 			continue
 		}
 		end := i + 1
-		for end < s.Units && free.has(end) && dirty.has(end) {
+		for end < s.Usable() && free.has(end) && dirty.has(end) {
 			end++
 		}
 		// Where pages are larger than units, only whole pages.
-		from := roundUp(i*s.UnitBytes, page)
-		to := end * s.UnitBytes &^ (page - 1)
-		if from < to && osmem.Advise(unsafe.Add(unsafe.Pointer(a), from), to-from, osmem.DontNeed) == nil {
+		from := roundUp(i*headers.UnitBytes, page)
+		to := end * headers.UnitBytes &^ (page - 1)
+		if from < to && osmem.Advise(addr.Pointer(base(a)+uintptr(from)), to-from, osmem.DontNeed) == nil {
 			dropped += uint64(to - from)
-			for u := roundUp(from, s.UnitBytes) / s.UnitBytes; u < to/s.UnitBytes; u++ {
+			for u := roundUp(from, headers.UnitBytes) / headers.UnitBytes; u < to/headers.UnitBytes; u++ {
 				dirty.clear(u)
 			}
 		}
@@ -613,47 +622,47 @@ func roundUp(n, to int) int { return (n + to - 1) &^ (to - 1) }
 
 // --- lists ---
 
-func (s *Set) link(a *Header) {
-	s.byFree.add(a, a.nfree)
-	s.byRow.add(a, a.row)
+func (s *Set) link(a *headers.Header) {
+	s.byFree.add(a, a.Arena.NFree)
+	s.byRow.add(a, a.Arena.Row)
 }
 
-func (s *Set) unlink(a *Header) {
-	s.byFree.remove(a, a.nfree)
-	s.byRow.remove(a, a.row)
+func (s *Set) unlink(a *headers.Header) {
+	s.byFree.remove(a, a.Arena.NFree)
+	s.byRow.remove(a, a.Arena.Row)
 }
 
 // Census is what the arenas are made of.
 type Census struct {
-	Arenas    int // in the map
+	Arenas    int // in use
 	Free      int // of them without a pool or run
 	Refused   int // mapped, but out of use: about to be unmapped, or that was refused
 	FreeUnits int
 }
 
-// Visit calls f for every pool and run that is handed out, empty ones that
-// shards keep among them, and returns the census: an arena's pools are those of one
-// moment, under the lock. f must not call the set.
-func (s *Set) Visit(f func(h *pool.Header)) (c Census) {
+// Visit calls f for the first unit of every pool and run that is handed out, under the lock,
+// and returns the census. What an arena has is that of one moment. The word of a pool that is
+// just being made is 0. f must not call the set. One caller at a time.
+func (s *Set) Visit(f func(h *headers.Header)) (c Census) {
 	s.mu.Lock()
 	c.Refused = len(s.refused) + s.retired
 	s.mu.Unlock()
-	s.each(func(a *Header) {
+	s.each(func(a *headers.Header) {
 		c.Arenas++
-		c.FreeUnits += int(a.nfree)
-		if int(a.nfree) == s.Usable() {
+		c.FreeUnits += int(a.Arena.NFree)
+		if int(a.Arena.NFree) == s.Usable() {
 			c.Free++
 			return
 		}
 		free := freeBits(a)
-		for u := s.HeaderUnits; u < s.end(); {
+		for u := 0; u < s.Usable(); {
 			if free.has(u) {
 				u++
 				continue
 			}
-			h := s.headerOf(unsafe.Pointer(a), u)
+			h := a.Plus(u)
 			f(h)
-			u += h.Units()
+			u += int(h.Units)
 		}
 	})
 	return c
@@ -666,17 +675,17 @@ func (s *Set) Check() error {
 	for _, x := range []*index{&s.byFree, &s.byRow} {
 		n := 0
 		for i, l := range x.lists {
-			if (l.head != nil) != (x.some[i/64]>>(i%64)&1 == 1) {
+			if (l.head != 0) != (x.some[i/64]>>(i%64)&1 == 1) {
 				return fmt.Errorf("arenas in list %d: the bitmap of lists is wrong", i)
 			}
-			for a := l.head; a != nil; a = x.next(a) {
+			for a := x.first(i); a != nil; a = x.next(a) {
 				n++
 				free := freeBits(a).count(s.Units)
-				_, row := s.fit(a, s.Units)
+				row := s.longest(a)
 				at := [2]int{free, int(row)}[x.which]
-				if int(a.nfree) != free || a.row != row || at != i {
-					return fmt.Errorf("arena at %p: its bitmap has %d free units, %d in a row, it counts %d and %d, it is in list %d of index %d",
-						a, free, row, a.nfree, a.row, i, x.which)
+				if int(a.Arena.NFree) != free || a.Arena.Row != row || at != i {
+					return fmt.Errorf("arena at %#x: its bitmap has %d free units, %d in a row, it counts %d and %d, it is in list %d of index %d",
+						base(a), free, row, a.Arena.NFree, a.Arena.Row, i, x.which)
 				}
 			}
 		}

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
+	"time"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/addrmap"
+	"github.com/pyarena/pyarena/internal/addr"
+	"github.com/pyarena/pyarena/internal/headers"
 	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/internal/sizeclass"
 	"github.com/pyarena/pyarena/osmem"
@@ -33,35 +36,47 @@ func newSet(t *testing.T, arenaBytes int, limit uint64) *Set {
 }
 
 // takeRun is TakeRun for the run's header.
-func (s *Set) takeRun(units int, usable uintptr) (h *pool.Header, zero bool, err error) {
+func (s *Set) takeRun(units int, usable uintptr) (h *headers.Header, zero bool, err error) {
 	p, zero, err := s.TakeRun(units, usable)
 	if err != nil {
 		return nil, false, err
 	}
-	return s.PoolOf(p), zero, nil
+	return headers.Lookup(uintptr(p)), zero, nil
 }
 
+// takePool takes a pool of class c as the allocator does.
+func (s *Set) takePool(c uint8) (*headers.Header, error) {
+	h, err := s.Take(int(s.Shapes[c].Units))
+	if err == nil {
+		pool.Format(h, c, &s.Shapes[c], s.Tail, s.life, 0)
+	}
+	return h, err
+}
+
+// firstUnit returns the beginning of the first unit of a pool or run. The blocks of a pool may
+// begin after it.
+func firstUnit(h *headers.Header) unsafe.Pointer {
+	return addr.Pointer(h.Start &^ (headers.UnitBytes - 1))
+}
+
+// baseOf returns the address of the arena of a unit.
+func (s *Set) baseOf(h *headers.Header) uintptr { return h.Start &^ uintptr(s.Bytes-1) }
+
 func TestGeometry(t *testing.T) {
-	for _, c := range []struct{ arena, unit, units, headers int }{
-		{256 << 10, 4 << 10, 64, 4},
-		{512 << 10, 8 << 10, 64, 2},
-		{1 << 20, 16 << 10, 64, 1},
-		{2 << 20, 16 << 10, 128, 2},
-		{64 << 20, 16 << 10, 4096, 64},
-	} {
-		g, err := NewGeometry(c.arena)
-		if err != nil || g.UnitBytes != c.unit || g.Units != c.units || g.HeaderUnits != c.headers {
-			t.Errorf("NewGeometry(%d) = %+v, %v; want %+v", c.arena, g, err, c)
+	for arenaBytes := MinBytes; arenaBytes <= MaxBytes; arenaBytes *= 2 {
+		g, err := NewGeometry(arenaBytes)
+		if err != nil || 1<<g.Log2Bytes != arenaBytes || g.Units*headers.UnitBytes != arenaBytes || g.Usable() != g.Units {
+			t.Errorf("NewGeometry(%d) = %+v, %v", arenaBytes, g, err)
 		}
-		for i, shape := range sizeclass.Shapes(g.UnitBytes, g.PoolUnits()) {
-			if shape.Blocks < 4 || shape.Blocks > pool.MaxBlocks {
-				t.Errorf("arena %d: class %d has %d blocks in a pool", c.arena, i, shape.Blocks)
+		for _, g := range []Geometry{g, g.Harden(true)} {
+			if rest := g.Units - g.Usable(); rest != g.GuardUnits || g.Hardened() && rest*headers.UnitBytes < osmem.PageSize() || g.RunMax() > g.Usable()*headers.UnitBytes {
+				t.Errorf("arena %d: %d units of %d are usable", arenaBytes, g.Usable(), g.Units)
 			}
-		}
-		// The words of the bitmaps stand in the headers of header units, which no
-		// pool has, one of each bitmap in a header.
-		if g.Units/64 > g.HeaderUnits || headerBytes+16 > pool.HeaderBytes {
-			t.Errorf("arena %d: %d words of bitmaps in %d headers", c.arena, g.Units/64, g.HeaderUnits)
+			for i, shape := range sizeclass.Shapes(headers.UnitBytes, g.PoolUnits()) {
+				if shape.Blocks < 4 || int(shape.Blocks) > 64*len(headers.Header{}.Bits) {
+					t.Errorf("arena %d: class %d has %d blocks in a pool", arenaBytes, i, shape.Blocks)
+				}
+			}
 		}
 	}
 	for _, bad := range []int{0, -1, 1, 128 << 10, 3 << 20, 128 << 20} {
@@ -73,7 +88,7 @@ func TestGeometry(t *testing.T) {
 
 // stretch is what the model knows of a pool or run.
 type stretch struct {
-	h     *pool.Header
+	h     *headers.Header
 	arena uintptr
 	units int
 	run   bool
@@ -96,19 +111,20 @@ func TestModel(t *testing.T) {
 					var err error
 					if r.IntN(4) == 0 {
 						st.units, st.run = 1+r.IntN(s.Units/2), true
-						st.h, zero, err = s.takeRun(st.units, uintptr(st.units*s.UnitBytes))
+						st.h, zero, err = s.takeRun(st.units, uintptr(st.units*headers.UnitBytes))
 					} else {
 						c := uint8(r.IntN(sizeclass.Count))
 						st.units = int(s.Shapes[c].Units)
-						st.h, err = s.TakePool(c)
-						if err == nil && (st.h.Class() != c || st.h.Live() != 0) {
-							t.Fatalf("pool of class %d, %d live; want %d, 0", st.h.Class(), st.h.Live(), c)
-						}
+						st.h, err = s.takePool(c)
+						zero = err == nil && st.h.Clean
 					}
 					if err != nil {
 						t.Fatal(err)
 					}
-					st.arena = uintptr(s.baseOf(unsafe.Pointer(st.h)))
+					if int(st.h.Units) != st.units || headers.At(st.h.Number) != st.h || st.h.Load().Life() != s.life {
+						t.Fatalf("%d units, number %d, word %#x; want %d units", st.h.Units, st.h.Number, st.h.Load(), st.units)
+					}
+					st.arena = s.baseOf(st.h)
 					if st.units == 1 {
 						for arena, n := range used {
 							if n < s.Usable() && n > used[st.arena] {
@@ -118,16 +134,20 @@ func TestModel(t *testing.T) {
 						}
 					}
 					for i := range st.units {
-						u := unsafe.Add(st.h.Start(), i*s.UnitBytes)
+						u := unsafe.Add(firstUnit(st.h), i*headers.UnitBytes)
 						if taken[u] {
 							t.Fatalf("step %d: unit %p is handed out twice", step, u)
 						}
 						taken[u] = true
-						if s.PoolOf(u) != st.h {
-							t.Fatalf("unit %d of %d leads to another header", i, st.units)
+						inner := headers.MakeWord(s.life, headers.Inner, 0, i)
+						if st.run {
+							inner = headers.MakeWord(s.life, headers.Large, headers.RunInner, 0)
+						}
+						if h := headers.Lookup(uintptr(u)); i > 0 && h.Load() != inner || h != st.h.Plus(i) {
+							t.Fatalf("unit %d of %d has the word %#x, want %#x", i, st.units, h.Load(), inner)
 						}
 					}
-					b := unsafe.Slice((*byte)(st.h.Start()), st.units*s.UnitBytes)
+					b := unsafe.Slice((*byte)(firstUnit(st.h)), st.units*headers.UnitBytes)
 					for i := 0; zero && i < len(b); i += 64 {
 						if b[i] != 0 {
 							t.Fatalf("byte %d of zero memory is %#x", i, b[i])
@@ -145,15 +165,21 @@ func TestModel(t *testing.T) {
 				live[i] = live[len(live)-1]
 				live = live[:len(live)-1]
 				for i := range st.units {
-					delete(taken, unsafe.Add(st.h.Start(), i*s.UnitBytes))
+					delete(taken, unsafe.Add(firstUnit(st.h), i*headers.UnitBytes))
 				}
 				used[st.arena] -= st.units
 				if st.run {
-					if s.PutRun(unsafe.Add(st.h.Start(), 16), false) == nil || s.PutRun(st.h.Start(), true) != nil || s.PutRun(st.h.Start(), false) == nil {
-						t.Fatal("PutRun takes the middle of a run, or a run twice, or not at all")
+					p := st.h.First()
+					if middle, first, second := s.PutRun(unsafe.Add(p, 16), false), s.PutRun(p, true), s.PutRun(p, false); middle != pool.NotOurs || first != pool.OK || second != pool.Double {
+						t.Fatalf("PutRun of the middle of a run: %d, of the run: %d, again: %d", middle, first, second)
 					}
 				} else {
-					s.PutNumber(st.h.Number())
+					s.Put([]uint32{st.h.Number})
+				}
+				for i := range st.units {
+					if w := st.h.Plus(i).Load(); w != 0 {
+						t.Fatalf("free unit %d of %d has the word %#x", i, st.units, w)
+					}
 				}
 				switch r.IntN(100) {
 				case 0:
@@ -164,8 +190,10 @@ func TestModel(t *testing.T) {
 						if used[uintptr(a.base)] != 0 {
 							t.Fatal("an arena in use is retired")
 						}
-						if addrmap.Load(uintptr(a.base)) != 0 {
-							t.Fatal("a retired arena is in the map")
+						for i := range s.Units {
+							if h := headers.Lookup(uintptr(a.base)).Plus(i); h.Load() != 0 || h.Last != 0 {
+								t.Fatalf("unit %d of a retired arena has the word %#x, and was of %d", i, h.Load(), h.Last)
+							}
 						}
 						delete(used, uintptr(a.base))
 						if err := s.Unmap([]Retired{a}, r.IntN(2) == 0); err != nil {
@@ -179,7 +207,16 @@ func TestModel(t *testing.T) {
 					}
 				}
 			}
-			c := s.Visit(func(*pool.Header) {})
+			visited := 0
+			c := s.Visit(func(h *headers.Header) {
+				if !slices.ContainsFunc(live, func(st stretch) bool { return st.h == h }) {
+					t.Errorf("Visit comes to %#x, where nothing begins", h.Start)
+				}
+				visited++
+			})
+			if visited != len(live) {
+				t.Errorf("Visit comes to %d of %d", visited, len(live))
+			}
 			free := 0
 			for _, n := range used {
 				free += s.Usable() - n
@@ -194,17 +231,16 @@ func TestModel(t *testing.T) {
 // Retire gives up what is old or too much, and nothing else.
 func TestRetire(t *testing.T) {
 	s := newSet(t, MinBytes, 0)
-	var hs []*pool.Header
+	var hs []*headers.Header
 	for range 4 * s.Usable() {
-		h, err := s.TakePool(0)
+		h, err := s.takePool(0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		hs = append(hs, h)
 	}
 	for i, h := range hs {
-		h.Next = nil
-		s.PutChain(h)
+		s.Put([]uint32{h.Number})
 		if i == len(hs)/2-1 {
 			s.Tick() // two arenas are a tick older
 		}
@@ -217,6 +253,7 @@ func TestRetire(t *testing.T) {
 	if len(out) != 2 {
 		t.Errorf("%d arenas retired by age, want 2", len(out))
 	}
+	out = slices.Clone(out) // the next call uses it again
 	out = append(out, s.Retire(2, MinBytes)...)
 	if len(out) != 3 {
 		t.Errorf("%d arenas retired by age and size, want 3", len(out))
@@ -226,66 +263,107 @@ func TestRetire(t *testing.T) {
 	}
 }
 
-// Units that are free tell what they were part of, and so may one that they lead to; in the
-// end there is a header that is not Inner, that of the unit itself or of one before, and it
-// is that of the run where there is one.
-func TestFormerUnits(t *testing.T) {
+// Units that are free tell what began in them: each block of the pool that was there last, in
+// any of its units, or the run; and nothing else, and not after their arena was given back.
+func TestWasFreed(t *testing.T) {
 	s := newSet(t, 256<<10, 0)
-	rng := rand.New(rand.NewPCG(1, 2))
-	live := map[*pool.Header]int{}
-	base, chains := unsafe.Pointer(nil), 0
-	for range 3000 {
-		if n := 1 + rng.IntN(6); rng.IntN(2) == 0 && len(live) < 4 { // one arena has room
-			h, _, err := s.takeRun(n, 1)
-			if err != nil {
-				t.Fatal(err)
+	const class = sizeclass.Count - 1 // several units in a pool
+	h, err := s.takePool(class)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Carved.Store(h.Blocks - 1) // all but the last were handed out
+	number, last := h.Number, h.Blocks-1
+	var blocks []unsafe.Pointer
+	for i := range h.Blocks {
+		blocks = append(blocks, addr.Pointer(pool.Block(h, i)))
+	}
+	want := func(what string, freed bool) {
+		t.Helper()
+		for i, p := range blocks {
+			if got := s.WasFreed(p); got != (freed && i < int(last)) {
+				t.Errorf("%s: WasFreed(block %d) = %t", what, i, got)
 			}
-			live[h] = n
-			base = s.baseOf(unsafe.Pointer(h))
-		} else {
-			for h := range live {
-				s.put(h)
-				delete(live, h)
-				break
-			}
-		}
-		if base == nil {
-			continue
-		}
-		of := map[int]*pool.Header{} // the run of a unit
-		for h, n := range live {
-			for i := range n {
-				of[s.unitOfHeader(h)+i] = h
-			}
-		}
-		for u := s.HeaderUnits; u < s.Units; u++ {
-			h, own := s.PoolOf(unsafe.Add(base, u*s.UnitBytes)), s.headerOf(base, u)
-			if h.IsInner() || s.unitOfHeader(h) > u || s.unitOfHeader(h) < s.HeaderUnits || of[u] != nil && h != of[u] {
-				t.Fatalf("unit %d, of the run at %p, leads to the header %p, of owner %d", u, of[u], h, h.Owner())
-			}
-			if own.IsInner() && own.Outer().IsInner() {
-				chains++
+			if s.WasFreed(unsafe.Add(p, 16)) {
+				t.Errorf("%s: the middle of block %d was freed", what, i)
 			}
 		}
 	}
-	if chains == 0 {
-		t.Error("no unit led to another that is Inner: the test does not test")
+	want("in use", false)
+	s.Put([]uint32{number})
+	want("free", true)
+	run, _, err := s.TakeRun(int(s.Shapes[class].Units), 5000)
+	if err != nil || run != blocks[0] {
+		t.Fatalf("the run is at %p, %v; want %p", run, err, blocks[0])
+	}
+	want("a run", false)
+	s.PutRun(run, false)
+	if !s.WasFreed(run) || s.WasFreed(unsafe.Add(run, 16)) || s.WasFreed(unsafe.Add(run, headers.UnitBytes)) {
+		t.Error("a free run is not known, or what is in it is")
+	}
+	blocks = blocks[1:]
+	want("after the run", false)
+	if s.WasFreed(unsafe.Pointer(s)) {
+		t.Error("a foreign pointer was freed")
+	}
+	out := s.Retire(0, 0)
+	if len(out) != 1 || s.WasFreed(run) {
+		t.Errorf("%d arenas are retired, want 1; the run is known still: %t", len(out), s.WasFreed(run))
+	}
+	if err := s.Unmap(out, false); err != nil {
+		t.Error(err)
 	}
 }
 
+// A pool that is being made is visited, with the word 0; nothing leads to it meanwhile.
+func TestBeingMade(t *testing.T) {
+	s := newSet(t, MinBytes, 0)
+	h, err := s.Take(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	s.Visit(func(v *headers.Header) {
+		if n++; v != h || v.Load() != 0 || v.Units != 3 {
+			t.Errorf("Visit comes to %#x, of %d units, with the word %#x", v.Start, v.Units, v.Load())
+		}
+	})
+	if n != 1 || s.UsedUnits() != 3 {
+		t.Errorf("Visit comes to %d, %d units are in use", n, s.UsedUnits())
+	}
+	s.Put([]uint32{h.Number})
+	if s.WasFreed(h.First()) {
+		t.Error("a block that there never was was freed")
+	}
+}
+
+// What was handed out when a set is closed is known no more, and is not taken back.
 func TestLimitAndClose(t *testing.T) {
 	s := newSet(t, MinBytes, 2*MinBytes)
 	n := 0
+	var h *headers.Header
 	var err error
 	for err == nil {
-		_, err = s.TakePool(0)
+		var next *headers.Header
+		if next, err = s.takePool(0); err == nil {
+			h = next
+		}
 		n++
 	}
 	if n-1 != 2*s.Usable() || !errors.Is(err, ErrLimit) {
 		t.Errorf("%d pools, then %v; want %d, ErrLimit", n-1, err, 2*s.Usable())
 	}
 	out := s.Close()
-	if _, err := s.TakePool(0); err != ErrClosed {
+	for i := range s.Usable() {
+		if w := headers.Lookup(s.baseOf(h)).Plus(i).Load(); w != 0 {
+			t.Errorf("unit %d has the word %#x after Close", i, w)
+		}
+	}
+	s.Put([]uint32{h.Number})
+	if out := s.PutRun(h.First(), false); out != pool.NotOurs || s.UsedUnits() != 2*s.Usable() {
+		t.Errorf("a closed set takes something back: %d", out)
+	}
+	if _, err := s.takePool(0); err != ErrClosed {
 		t.Errorf("TakePool of a closed set: %v", err)
 	}
 	if err := s.Unmap(out, false); err != nil {
@@ -300,9 +378,9 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	*(*int)(h.Start()) = 1
-	if err := s.PutRun(h.Start(), false); err != nil {
-		t.Fatal(err)
+	*(*int)(h.First()) = 1
+	if out := s.PutRun(h.First(), false); out != pool.OK {
+		t.Fatalf("PutRun: %d", out)
 	}
 	restore := osmem.SetFault(func(osmem.Op, int) error { return osmem.ErrNoMemory })
 	err = s.Unmap(s.Retire(0, 0), false)
@@ -311,8 +389,8 @@ func TestRefused(t *testing.T) {
 		t.Errorf("Unmap = %v, %d refusals", err, s.Counts.Refusals.Load())
 	}
 	again, zero, err := s.takeRun(4, 16<<10)
-	if err != nil || !zero || *(*int)(again.Start()) != 0 || again.Start() != h.Start() {
-		t.Errorf("after a refusal: %p, zero %v, %v; want %p again", again.Start(), zero, err, h.Start())
+	if err != nil || !zero || *(*int)(again.First()) != 0 || again.First() != h.First() {
+		t.Errorf("after a refusal: %p, zero %v, %v; want %p again", again.First(), zero, err, h.First())
 	}
 }
 
@@ -325,7 +403,7 @@ func TestShortestRowThatWillDo(t *testing.T) {
 		// Arenas with free rows of these lengths, in this order, some units in use
 		// between them.
 		layouts := [][]int{{9, 3, 12}, {1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2}, {5, 8, 7}, {20}}
-		starts := make([][]*pool.Header, len(layouts))
+		starts := make([][]*headers.Header, len(layouts))
 		for i, rows := range layouts {
 			used := 0
 			for _, n := range rows {
@@ -344,7 +422,7 @@ func TestShortestRowThatWillDo(t *testing.T) {
 			}
 		}
 		for _, row := range slices.Concat(starts...) {
-			s.PutNumber(row.Number())
+			s.Put([]uint32{row.Number})
 		}
 		for _, c := range []struct{ units, arena, row int }{
 			{7, 2, 2},  // 7 of {5, 8, 7}: its longest row is the shortest of 7 and more
@@ -355,8 +433,8 @@ func TestShortestRowThatWillDo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := starts[c.arena][c.row].Start(); h.Start() != want {
-				t.Errorf("arenas of %d bytes: %d units are at %p, want %p, row %d of arena %d", arenaBytes, c.units, h.Start(), want, c.row, c.arena)
+			if want := starts[c.arena][c.row].First(); h.First() != want {
+				t.Errorf("arenas of %d bytes: %d units are at %p, want %p, row %d of arena %d", arenaBytes, c.units, h.First(), want, c.row, c.arena)
 			}
 		}
 		if err := s.Check(); err != nil {
@@ -379,11 +457,11 @@ func TestScatteredUnitsAreUsed(t *testing.T) {
 		least, most int // units
 		units       int
 		length      func() int
-		live        []*pool.Header
+		live        []*headers.Header
 	}
 	pools := &population{least: 4000, most: 6000, length: func() int { return 1 }}
 	runs := &population{least: 350, most: 3500, length: func() int { return 2 + r.IntN(24) }}
-	take := func(n int) *pool.Header {
+	take := func(n int) *headers.Header {
 		h, _, err := s.takeRun(n, 1)
 		if err != nil {
 			t.Fatal(err)
@@ -393,14 +471,14 @@ func TestScatteredUnitsAreUsed(t *testing.T) {
 	grow := func(p *population) {
 		n := p.length()
 		p.live, p.units = append(p.live, take(n)), p.units+n
-		s.PutNumber(take(3 + r.IntN(30)).Number()) // one that lives shortly
+		s.Put([]uint32{take(3 + r.IntN(30)).Number}) // one that lives shortly
 	}
 	shrink := func(p *population) {
 		i, last := r.IntN(len(p.live)), len(p.live)-1
 		h := p.live[i]
 		p.live[i] = p.live[last]
-		p.live, p.units = p.live[:last], p.units-h.Units()
-		s.PutNumber(h.Number())
+		p.live, p.units = p.live[:last], p.units-int(h.Units)
+		s.Put([]uint32{h.Number})
 	}
 	both := []*population{pools, runs}
 	toward := func(to func(p *population) int, step func(p *population)) {
@@ -434,35 +512,106 @@ func TestScatteredUnitsAreUsed(t *testing.T) {
 	}
 }
 
-// Arenas that come and go have the numbers of those before: the tables of the
-// process grow with the most arenas at once, of each size, and no further.
-func TestNumbersAreReused(t *testing.T) {
-	var next uint32
-	var tables [2]uint64 // memory, addresses
-	for round := range 5 {
-		for _, arenaBytes := range []int{256 << 10, 1 << 20, 8 << 20} {
-			g, err := NewGeometry(arenaBytes)
+// newOnly takes the addresses that other tests have kept, so that each arena is a new mapping.
+func newOnly(t *testing.T) {
+	s := newSet(t, MinBytes, 0)
+	for len(addresses.kept[s.Log2Bytes]) > 0 {
+		if _, _, err := s.TakeRun(s.Usable(), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Arenas that come and go leave no header counted, no mapping, and nothing on the Go heap.
+func TestLeavesNothing(t *testing.T) {
+	newOnly(t)
+	before, mappings := HeaderBytes(), Mappings.Count()
+	for _, harden := range []bool{false, true} {
+		g, err := NewGeometry(MinBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		each := 1
+		if harden {
+			g = g.Harden(false)
+			each = 2
+		}
+		s := NewSet(g, 1<<24-1, &Budget{})
+		cycle := func() {
+			p, _, err := s.TakeRun(s.Usable(), 1)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := NewSet(g, 1<<24-1, &Budget{})
-			for range 20 - 2*round {
-				if _, _, err := s.TakeRun(s.Usable(), 1); err != nil {
-					t.Fatal(err)
-				}
+			if got := HeaderBytes() - before; got != uint64(s.Units*headers.Bytes) {
+				t.Errorf("%d bytes of headers are counted", got)
 			}
-			if err := s.Unmap(s.Close(), round%2 == 0); err != nil {
+			if got := Mappings.Count() - mappings; got != each && !osmem.OnGoHeap {
+				t.Errorf("%d mappings are counted, want %d", got, each)
+			}
+			s.PutRun(p, false)
+			if err := s.Unmap(s.Retire(0, 0), false); err != nil {
 				t.Fatal(err)
 			}
+			if HeaderBytes() != before {
+				t.Error("headers are counted that are not there")
+			}
 		}
-		memory, reserved := TableBytes()
-		now := [2]uint64{memory, reserved}
-		if round == 0 {
-			next, tables = numbers.next, now
+		cycle()
+		if n := testing.AllocsPerRun(100, cycle); n > 0 && !osmem.OnGoHeap {
+			t.Errorf("an arena that comes and goes makes %v allocations", n)
 		}
-		if numbers.next != next || now != tables {
-			t.Fatalf("round %d: %d groups of numbers and tables of %d bytes, %d and %d after the first, which had the most arenas", round, numbers.next, now, next, tables)
+	}
+	if n := Mappings.Count(); n != mappings && !osmem.OnGoHeap {
+		t.Errorf("%d mappings are counted, %d before", n, mappings)
+	}
+}
+
+// At nine tenths of what the system allows no arena is mapped, and the system is not asked for
+// one. Once in a while it is asked how many mappings there are, because it joins those that
+// adjoin.
+func TestMappings(t *testing.T) {
+	newOnly(t)
+	s := newSet(t, MinBytes, 0)
+	take := func() error {
+		_, _, err := s.TakeRun(s.Usable(), 1)
+		return err
+	}
+	count := &Mappings
+	limit, ask := count.limit.Load(), count.ask
+	defer func() {
+		count.limit.Store(limit)
+		count.ask, count.asked = ask, time.Time{}
+		count.off.Store(0)
+	}()
+	actual, asked := int64(1000), 0
+	count.ask = func() (int64, bool) { asked++; return actual, true }
+	count.limit.Store(int64(count.Count()) + 2)
+	for range 2 {
+		if err := take(); err != nil {
+			t.Fatal(err)
 		}
+	}
+	calls := osmem.Calls()
+	for range 3 {
+		if err := take(); err != ErrMappings {
+			t.Fatalf("beyond the limit: %v", err)
+		}
+	}
+	if c := osmem.Calls().Sub(calls); c != (osmem.Counts{}) || asked != 1 || s.limit.Mapped() != uint64(len(s.all)*s.Bytes) {
+		t.Errorf("beyond the limit: %+v, the system was asked how many %d times, %d bytes are counted", c, asked, s.limit.Mapped())
+	}
+	count.asked = time.Time{} // a while passes
+	actual = count.limit.Load() - 2
+	for i := range 3 {
+		if err := take(); (err == ErrMappings) != (i == 2) {
+			t.Errorf("arena %d, with room for 2: %v", i, err)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("the system was asked %d times, want 2", asked)
+	}
+	if n, ok := countMaps(); ok != (runtime.GOOS == "linux") || ok && n == 0 {
+		t.Errorf("countMaps = %d, %t", n, ok)
 	}
 }
 
@@ -471,7 +620,7 @@ func TestNumbersAreReused(t *testing.T) {
 // addresses.
 func TestKeptRangesAreReused(t *testing.T) {
 	const most = 32 << 20
-	p, err := MapRange(most, addrmap.StepBytes)
+	p, err := MapRange(most, headers.UnitBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -482,15 +631,15 @@ func TestKeptRangesAreReused(t *testing.T) {
 	r := rand.New(rand.NewPCG(6, 7))
 	pages := func(max int) int { return (1 + r.IntN(max/osmem.PageSize())) * osmem.PageSize() }
 	for range 200 {
-		var parts []mapping
+		var parts []orphan
 		for left := most; left > most/2; { // so that there is room, with the alignment
 			size := pages(min(left, most/8))
-			p, err := MapRange(size, addrmap.StepBytes)
+			p, err := MapRange(size, headers.UnitBytes)
 			if err != nil {
 				t.Fatal(err)
 			}
-			parts = append(parts, mapping{p, size})
-			left -= size + addrmap.StepBytes
+			parts = append(parts, orphan{p: p, size: size})
+			left -= size + headers.UnitBytes
 		}
 		r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
 		for _, part := range parts {
@@ -548,7 +697,7 @@ func TestKeptModel(t *testing.T) {
 		give(unsafe.Add(base, i*each*page), each*page)
 	}
 	r := rand.New(rand.NewPCG(8, 9))
-	var live []mapping
+	var live []orphan
 	for step := range 20_000 {
 		if r.IntN(2) == 0 && len(live) > 0 {
 			i := r.IntN(len(live))
@@ -574,7 +723,7 @@ func TestKeptModel(t *testing.T) {
 			t.Fatalf("step %d: %d bytes at a multiple of %d at %p, of a row of %d bytes, want one of %d pages", step, size, align, p, before[from].size, room)
 		}
 		set(p, size, inUse)
-		live = append(live, mapping{p, size})
+		live = append(live, orphan{p: p, size: size})
 	}
 	for _, m := range live {
 		give(m.p, m.size)
@@ -614,12 +763,12 @@ func TestRefusalsAreBounded(t *testing.T) {
 	retired := s.Retire(0, 0)
 	asked, dropped := 0, 0
 	refuse := func() (restore func()) {
-		return osmem.SetFault(func(op osmem.Op, _ int) error {
-			switch op {
-			case osmem.OpRelease, osmem.OpDecommit:
+		return osmem.SetFault(func(op osmem.Op, size int) error {
+			switch {
+			case op == osmem.OpRelease || op == osmem.OpDecommit:
 				asked++
 				return osmem.ErrNoMemory
-			case osmem.OpAdvise:
+			case op == osmem.OpAdvise && size == MinBytes:
 				dropped++
 			}
 			return nil

@@ -2,89 +2,13 @@ package arena
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/addr"
-	"github.com/pyarena/pyarena/internal/pool"
-	"github.com/pyarena/pyarena/internal/tagstack"
-	"github.com/pyarena/pyarena/internal/vmarray"
 	"github.com/pyarena/pyarena/osmem"
 )
-
-// What the arenas of all allocators share: the numbers of their pools, and the
-// addresses that are kept.
-
-// groupLog: numbers are given to arenas in groups of 64, one base each.
-const groupLog = 6
-
-// numberTable gives each arena a range of pool numbers, aligned to its units,
-// and remembers where the arena is. A number is a node of the stacks.
-type numberTable struct {
-	mu    sync.Mutex
-	links tagstack.Links
-	bases vmarray.Array[uintptr]
-	next  uint32              // first group never used
-	free  map[uint32][]uint32 // by groups of a range: first groups of free ranges
-}
-
-var numbers = numberTable{next: 1, free: map[uint32][]uint32{}}
-
-// take returns the first number of a range of units numbers.
-func (t *numberTable) take(units int) (uint32, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	groups := uint32(units) >> groupLog
-	if list := t.free[groups]; len(list) > 0 {
-		first := list[len(list)-1]
-		t.free[groups] = list[:len(list)-1]
-		return first << groupLog, nil
-	}
-	first := (t.next + groups - 1) &^ (groups - 1)
-	end := int(first + groups)
-	if err := t.links.Grow(end << groupLog); err != nil {
-		return 0, fmt.Errorf("table of pools: %w", err)
-	}
-	if err := t.bases.Grow(end); err != nil {
-		return 0, fmt.Errorf("table of arenas: %w", err)
-	}
-	t.next = uint32(end)
-	return first << groupLog, nil
-}
-
-// enter notes the arena that a range belongs to.
-func (t *numberTable) enter(first uint32, units int, base unsafe.Pointer) {
-	for i := range uint32(units) >> groupLog {
-		*t.bases.At(first>>groupLog + i) = uintptr(base)
-	}
-}
-
-func (t *numberTable) give(first uint32, units int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	groups := uint32(units) >> groupLog
-	t.free[groups] = append(t.free[groups], first>>groupLog)
-}
-
-// Links returns the links of all pools' numbers.
-func Links() *tagstack.Links { return &numbers.links }
-
-// ByNumber returns the header of a pool of an arena of this geometry. The caller
-// holds the pool, or knows otherwise that its arena is mapped.
-func (g *Geometry) ByNumber(n uint32) *pool.Header {
-	base := *numbers.bases.At(n >> groupLog)
-	return g.headerOf(addr.Pointer(base), int(n)&(g.Units-1))
-}
-
-// TableBytes returns the memory of the tables, and the address space that they take.
-func TableBytes() (memory, reserved uint64) {
-	t := &numbers
-	return uint64(t.links.CommittedBytes() + t.bases.CommittedBytes()),
-		uint64(t.links.ReservedBytes() + t.bases.ReservedBytes())
-}
 
 // addressList keeps the address ranges of decommitted arenas where the Go heap
 // might otherwise grow into them while a stale pointer still points there, which
@@ -126,7 +50,7 @@ func (l *addressList) take(log uint) (unsafe.Pointer, error) {
 	list := l.kept[log]
 	if len(list) == 0 {
 		l.mu.Unlock()
-		return osmem.MapAligned(1<<log, 1<<log)
+		return mapNew(1<<log, 1<<log)
 	}
 	p := list[len(list)-1]
 	l.kept[log] = list[:len(list)-1]
@@ -146,7 +70,7 @@ func (l *addressList) take(log uint) (unsafe.Pointer, error) {
 // stale pointers into what it has reclaimed.
 func (l *addressList) give(p unsafe.Pointer, log uint, keep bool) error {
 	if !keep && !osmem.OnGoHeap {
-		return osmem.TryRelease(p, 1<<log)
+		return unmapWhole(p, 1<<log)
 	}
 	if err := osmem.TryDecommit(p, 1<<log); err != nil {
 		return err
@@ -158,12 +82,33 @@ func (l *addressList) give(p unsafe.Pointer, log uint, keep bool) error {
 	return nil
 }
 
+// mapNew maps zeroed memory of size bytes at a multiple of align, and counts the mapping.
+func mapNew(size, align int) (unsafe.Pointer, error) {
+	if err := Mappings.Take(1); err != nil {
+		return nil, err
+	}
+	p, err := osmem.MapAligned(size, align)
+	if err != nil {
+		Mappings.Give(1)
+	}
+	return p, err
+}
+
+// unmapWhole undoes that, or returns the bare cause of the system's refusal.
+func unmapWhole(p unsafe.Pointer, size int) error {
+	err := osmem.TryRelease(p, size)
+	if err == nil {
+		Mappings.Give(1)
+	}
+	return err
+}
+
 // MapRange returns zeroed memory of size bytes, whole pages, at a multiple of
 // align.
 func MapRange(size, align int) (unsafe.Pointer, error) {
 	p := addresses.takeHuge(size, align)
 	if p == nil {
-		return osmem.MapAligned(size, align)
+		return mapNew(size, align)
 	}
 	if err := osmem.Commit(p, size); err != nil {
 		addresses.keepHuge(p, size)
@@ -178,7 +123,7 @@ func MapRange(size, align int) (unsafe.Pointer, error) {
 // cause, which [Refused] makes an error of.
 func UnmapRange(p unsafe.Pointer, size int, keep bool) error {
 	if !keep && !IsKept(p) {
-		return osmem.TryRelease(p, size)
+		return unmapWhole(p, size)
 	}
 	if err := osmem.TryDecommit(p, size); err != nil {
 		return err
@@ -266,13 +211,9 @@ var orphans struct {
 }
 
 type orphan struct {
-	mapping
-	keep bool // its addresses
-}
-
-type mapping struct {
 	p    unsafe.Pointer
 	size int
+	keep bool // its addresses
 }
 
 // Patience is how many refusals in a row end a pass over what the system refused to
@@ -285,7 +226,7 @@ const Patience = 64
 func Orphan(p unsafe.Pointer, size int, keep bool) {
 	orphans.mu.Lock()
 	defer orphans.mu.Unlock()
-	orphans.list = append(orphans.list, orphan{mapping{p, size}, keep})
+	orphans.list = append(orphans.list, orphan{p, size, keep})
 }
 
 // RetryOrphans tries to unmap what was refused before: all of it, from the highest

@@ -1,402 +1,486 @@
-// Package shard is the private heaps of an allocator: one per P, and one per
-// goroutine that asks for its own.
+// Package shard is the private heap of a P or of a Heap: for each size class, three
+// magazines of free blocks (Bonwick and Adams, "Magazines and Vmem", 2001).
 //
-// # Who may touch a shard
+//	loaded     malloc pops here, and free pushes here what is at home in this shard
+//	spare      full or partly full; it changes places with loaded
+//	outgoing   blocks of the allocator whose home is elsewhere, on their way to their pools
 //
-// A shard is used by one goroutine at a time: the one that is pinned on the P
-// whose slot the shard is in, or the one that owns the heap. Only its inbox may
-// be pushed to by others. To take a shard from a P its slot is emptied; after a
-// grace period, or a barrier and the end of the section under way, nobody uses the
-// shard any more, and it is drained: its pools are shared, abandoned or given back. A
-// slot is filled again, lazily, by the next goroutine that finds it empty.
+// A magazine is an array of addresses of sealed blocks, a stack that grows upwards. The place
+// below its first holds the address of a word that bears no seal, so malloc knows that it is
+// empty by what it pops. The arrays of
+// a class are one block of the metadata allocator, made when the class is first used, and
+// given back when it is idle.
 //
-// # Where a block comes from
+// # Who may touch it
 //
-//	fast path   the block that malloc took last, if it was freed since; the top
-//	            of the class's magazine; a free block of the first pool of
-//	            used[class]
-//	Refill      the pool's remote list; the next pool of the list; pools from
-//	            the inbox; the shared usedpools[class]; the shard's empty pools;
-//	            the shared freepools                             (pinned)
-//	Provide     a pool from an arena that has room, or from a new one (not pinned)
+//	whoever is in a section of the shard (pin.Record): fast paths, and the beginning and end of
+//	slow paths, which take addresses out or put them in, and do their work outside
+//	whoever has claimed it: trim, janitor, check, close, release
 //
-// # Where a block goes
+// A claimant sets a bit of Mode, passes a barrier, and waits until the section that was
+// under way is over. A section that finds the bit leaves the magazines alone: its call goes on
+// without them. So nobody waits for anybody.
 //
-//	fast path   the magazine of its class, or, if that is full, its pool, if the
-//	            shard owns that
-//	Trip        the pool was full: to the front of used[class], as in CPython;
-//	            or it is empty: to the shard's empties, to freepools beyond
-//	            that, or to the arena
-//	FreeRemote  the pool's remote list, and the notice of a full pool to its
-//	            owner's inbox; an abandoned pool is adopted
-//
-// Shards of hardened allocators, and of those that wipe, have a path of their own: see
-// TakeHard and FreeHard.
+//	claim        set by                                  then
+//	free         -                                       sections use the magazines
+//	claimed      the claimant, by compare-and-swap       they are the claimant's
+//	released     Release of the Heap beside a claimant   the claimant frees the shard
+//	closed       Close                                   Release frees the shard
 package shard
 
 import (
-	"math/rand/v2"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/addr"
-	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/internal/headers"
+	"github.com/pyarena/pyarena/internal/pin"
 	"github.com/pyarena/pyarena/internal/pool"
+	"github.com/pyarena/pyarena/internal/race"
 	"github.com/pyarena/pyarena/internal/sizeclass"
-	"github.com/pyarena/pyarena/internal/tagstack"
 )
 
+// The bits of a shard's mode. Fast paths know the mode 0 only.
 const (
-	// maxEmpties bounds the empty pools of one unit that a shard keeps.
-	maxEmpties = 16
-	// maxKept bounds, in bytes, the pools of several units that a shard keeps
-	// at the front of their lists while they are empty.
-	maxKept = 512 << 10
-	// maxFreepools is the length of the shared freepools beyond which empty
-	// pools go to the arenas.
-	maxFreepools = 64
-	// stepsPinned bounds the pools that one pinned section looks at.
-	stepsPinned = 8
-	// blocksPinned bounds the blocks that one pinned section looks at, but for those of
-	// the last pool.
-	blocksPinned = 256
+	Claimed  = 1 << (modeShift + iota) // the magazines are a claimant's
+	Closed                             // the allocator's life is over
+	Canaries                           // blocks have tails
+	Wipes                              // blocks are cleared when they are freed
+
+	modeShift = 48
 )
 
-// Shard is a private heap, on cache lines of its own.
+// What a shard's claim may be.
+const (
+	Free = iota
+	Taken
+	Released
+	Dead
+)
+
+// Shard is off the Go heap. The zero Shard has nothing.
 type Shard struct {
-	private
-	_      [128 - unsafe.Sizeof(private{})%64]byte
-	inbox  tagstack.Stack // full pools that have free blocks again, from anyone
-	busy   atomic.Uint32  // taken; only where sections are not pinned
-	_      [52]byte
-	places [placesMax]pool.Cached // of the magazines
+	pin.Record               // of a Heap's sections; those of a P are counted in the P's own
+	Claim      atomic.Uint32 // who may have the magazines
+	State      atomic.Uint64 // mode, and life<<24 | id, what headers.Word.Key says of pools at home
+	none       uintptr       // the place that a class without magazines pops from
+	Steps      uint32        // slow steps, for the rotor
+	Position   int32         // in the allocator's list of shards
+	Slot       int32         // of the P, or -1
+	Extra      int32         // bytes by which magazines have grown
+	Late       bool          // the section is still to be over that was under way at a grace period
+	Random     uint64        // state of the shuffles
+	classes    [sizeclass.Count]Class
+	Seen       [sizeclass.Count]uintptr // what the janitor saw of each class
 }
 
-// placesMax is how many places the magazines have, each one more than blocks, and some for
-// whole cache lines.
-const placesMax = 720
-
-// private is what the shard's user alone touches; the janitor reads events,
-// nowned and nempty.
-type private struct {
-	used      [sizeclass.Count]*pool.Header // first usable pool; &none where there is none
-	hot       hot
-	magazines [sizeclass.Count]pool.Magazine // free blocks at hand
-
-	word    uint64 // pool.OwnerWord of id
-	id      uint32 // owner id of its pools
-	events  uint32 // slow steps so far, so that the janitor sees who is idle
-	nowned  uint32
-	nempty  uint32
-	kept    uint32 // bytes of pools that may stay at the front while empty
-	pending uint32 // chain taken from the inbox, not looked at yet
-	owned   *pool.Header
-	empties *pool.Header
-	outbox  *pool.Header // empty pools on their way to the arenas
-	swept   *pool.Header // next pool of owned to look at for remote frees
-
-	slot    unsafe.Pointer // to the Slot of the P whose shard it is; nil for a heap's
-	foreign foreign
-	hard    bool        // of a hardened allocator
-	wipe    bool        // clear blocks that are freed
-	seals   bool        // either: what is at hand is sealed
-	tail    uint8       // bytes behind a block's usable ones
-	random  pool.Random // for hardened pools
-
-	none pool.Header // a pool without blocks
+// Class is what a shard has of a size class.
+type Class struct {
+	Top  uintptr // place of the block that is popped next, or the one below the first
+	End  uintptr // last place of loaded
+	Out  uintptr // place of the last block of outgoing
+	Mags uintptr // address of the Magazines, or 0
 }
 
-// Used returns the first pool of class c, below sizeclass.Count. It is never
-// nil. The class is not checked: a panic while pinned would end the process.
-func (s *Shard) Used(c uint8) *pool.Header { return *s.front(c) }
-
-func (s *Shard) front(c uint8) **pool.Header {
-	return (**pool.Header)(unsafe.Add(unsafe.Pointer(&s.used), uintptr(c)*unsafe.Sizeof(uintptr(0))))
+// Magazines describes the arrays of a class, which follow it.
+type Magazines struct {
+	Bottom   uintptr // of loaded: the place below its first
+	Spare    uintptr // the same of the spare
+	NSpare   uint32  // blocks in the spare
+	Cap      uint32  // places of loaded, and of the spare
+	OutFirst uintptr // the place below the first of outgoing
+	OutEnd   uintptr // last place of outgoing
+	Refills  uint32  // from pools since the arrays have grown
+	Idle     uint32  // visits of the rotor since something has moved
+	Moved    uintptr // what the rotor saw
 }
 
-// hot is the block that malloc has taken from a magazine last, and, if that was freed
-// next, the block that is kept for the next malloc of its class: it counts as in use, and
-// is sealed meanwhile. So a program that allocates a block and frees it, again and again,
-// touches no bitmap, and its frees need not look the block up.
-type hot struct {
-	last  uintptr // address of the block taken last, if it is known to be in use, or 0
-	block uintptr // of the block that is kept here, if class is not noClass
-	class uint32
-}
+const place = unsafe.Sizeof(uintptr(0))
 
-const noClass = 255
-
-// HasHot reports whether a block of class c is kept.
-func (s *Shard) HasHot(c uint8) bool { return s.hot.class == uint32(c) }
-
-// HotBlock returns the block that is kept, where HasHot.
-func (s *Shard) HotBlock() unsafe.Pointer { return addr.Pointer(s.hot.block) }
-
-// TakeHot returns the block that is kept, and keeps it no more.
-func (s *Shard) TakeHot() unsafe.Pointer {
-	store(&s.hot.class, noClass)
-	return s.HotBlock()
-}
-
-// Remember notes that malloc has taken the block at p from a magazine.
-func (s *Shard) Remember(p unsafe.Pointer) { s.hot.last = uintptr(p) }
-
-// WasLast reports whether malloc has taken the block at p last, and nothing has happened
-// to it since that the shard knows of. Never of nil, nor of any pointer but a block's:
-// the header of what was last is read without a look at the arena map.
-func (s *Shard) WasLast(p unsafe.Pointer) bool { return s.hot.last == uintptr(p) && p != nil }
-
-// KeepsNone reports whether no block is kept.
-func (s *Shard) KeepsNone() bool { return s.hot.class == noClass }
-
-// Keep keeps the block at p, of the pool h, which WasLast, where the shard KeepsNone and
-// OwnsQuiet the pool: it is known to be in use then.
-func (s *Shard) Keep(h *pool.Header, p unsafe.Pointer) {
-	s.hot.block = uintptr(p)
-	store(&s.hot.class, uint32(h.Class()))
-	pool.Seal(p)
-}
-
-// Keeps reports whether TakeHot would return the block at p.
-func (s *Shard) Keeps(p unsafe.Pointer) bool {
-	return s.hot.block == uintptr(p) && s.hot.class != noClass
-}
-
-// Forget ends what WasLast knows: the block may be free, or in a pool that is not the
-// shard's any more.
-func (s *Shard) Forget() { s.hot.last = 0 }
-
-// Magazine returns that of class c, below sizeclass.Count.
-func (s *Shard) Magazine(c uint8) *pool.Magazine {
-	return (*pool.Magazine)(unsafe.Add(unsafe.Pointer(&s.magazines), uintptr(c)*unsafe.Sizeof(pool.Magazine{})))
-}
-
-// empty gives the blocks that are at hand to their pools. A hardened pool learns which of
-// them were written to meanwhile.
-func (s *Shard) empty(g *arena.Geometry) {
-	poolOf := func(p unsafe.Pointer) *pool.Header {
-		h := g.PoolOf(p)
-		if s.hard && !pool.HasOwnSeal(p) {
-			h.Break(p)
-		}
-		return h
+// Init makes s, whose memory is zero, an empty shard.
+func (s *Shard) Init(life, id uint32, slot int32, mode, random uint64) {
+	s.none = bottom
+	s.Slot = slot
+	s.Random = random | 1
+	for c := range s.classes {
+		s.clear(&s.classes[c])
 	}
-	if s.hot.class != noClass {
-		p := s.TakeHot()
-		h := poolOf(p)
-		h.Push(h.Index(p))
-	}
-	s.Forget()
-	back := func(p unsafe.Pointer) { poolOf(p).Return() }
-	for c := range uint8(sizeclass.Count) {
-		m := s.Magazine(c)
-		m.Blocks(back)
-		m.Clear()
+	s.State.Store(mode | uint64(life)<<24 | uint64(id))
+}
+
+// ID returns the shard's id.
+func (s *Shard) ID() uint32 { return uint32(s.State.Load()) & (1<<24 - 1) }
+
+// Life returns the id of the shard's life.
+func (s *Shard) Life() uint32 { return uint32(s.State.Load()>>24) & (1<<24 - 1) }
+
+// Canaries reports whether blocks have tails.
+func (s *Shard) Canaries() bool { return s.State.Load()&Canaries != 0 }
+
+// Wipes reports whether blocks are cleared when they are freed.
+func (s *Shard) Wipes() bool { return s.State.Load()&Wipes != 0 }
+
+// Home reports whether the shard is the home of a pool with that word, in any mode.
+func (s *Shard) Home(w headers.Word) bool { return w.Key() == s.State.Load()&(1<<modeShift-1) }
+
+// clear makes c a class without magazines.
+func (s *Shard) clear(c *Class) {
+	none := uintptr(unsafe.Pointer(&s.none))
+	*c = Class{none, none, none, 0}
+}
+
+// Of returns the shard's part for class c. It does not check c.
+func (s *Shard) Of(c uint8) *Class {
+	return (*Class)(unsafe.Add(unsafe.Pointer(&s.classes), uintptr(c)*unsafe.Sizeof(Class{})))
+}
+
+// OfPool returns the same of the class in a pool's word.
+func (s *Shard) OfPool(w headers.Word) *Class {
+	return (*Class)(unsafe.Add(unsafe.Pointer(&s.classes), uintptr(w>>(8-classLog))&(0xff<<classLog)))
+}
+
+const classLog = 4 + uint(^uintptr(0)>>63) // log2 of the bytes of a Class
+
+var _ [1 << classLog]byte = [unsafe.Sizeof(Class{})]byte{}
+
+func at(p uintptr) *uintptr { return (*uintptr)(addr.Pointer(p)) }
+
+// bottom is what stands in the place below the first of a magazine: the address of a word that
+// bears no seal, so malloc finds with one comparison that there is no block, or no sound one.
+var (
+	unsealed uint64
+	bottom   = uintptr(unsafe.Pointer(&unsealed))
+)
+
+// Plain reports whether the section may use the magazines in the one way that fast paths know.
+// It is asked before they are looked at: a claimant may have drained them meanwhile, and be gone.
+func (s *Shard) Plain() bool { return s.State.Load()>>modeShift == 0 }
+
+// Plainly reports whether that is so, and the shard is the home of a pool with that word.
+func (s *Shard) Plainly(w headers.Word) bool { return uint64(w)>>16 == s.State.Load() }
+
+// Peek returns the block that is next in loaded, sealed if there is one. In a section.
+func (m *Class) Peek() unsafe.Pointer { return addr.Pointer(*(*uintptr)(addr.Pointer(m.Top))) }
+
+// Pop takes p, which Peek has returned, and which is sealed. In a section.
+func (m *Class) Pop(p unsafe.Pointer) {
+	m.Top -= place
+	pool.UnsealAt(p)
+	if race.Enabled {
+		pool.Taken(uintptr(p))
 	}
 }
 
-// take takes a block of class c, one that is at hand or of the first pool, and tells
-// whether it is known to be zero but for its first word. broken is one that was written to
-// after it was freed: it is out of use now.
-func (s *Shard) take(c uint8) (p unsafe.Pointer, zero bool, broken unsafe.Pointer) {
-	switch m := s.Magazine(c); {
-	case s.HasHot(c):
-		p = s.TakeHot()
-	case !m.IsEmpty():
-		p = m.Pop()
-	case s.hard:
-		p, broken = s.Used(c).Draw(&s.random, true)
-		return p, false, broken
-	default:
-		p, zero = s.Used(c).PopZero()
-		return p, zero, nil
+// Room returns the place where a block may be pushed on loaded, or 0. In a section.
+func (m *Class) Room() uintptr {
+	if m.Top != m.End {
+		return m.Top + place
 	}
-	if s.seals && !pool.HasOwnSeal(p) { // it counts as live for ever
-		if s.tail > 0 && c < sizeclass.Count { // it is, for the compiler
-			pool.SetTail(p, uintptr(sizeclass.Size(c)-pool.TailBytes))
-		}
-		return nil, false, p
-	}
-	return p, false, nil
+	return 0
 }
 
-// OwnsQuiet reports whether the pool is the shard's, and quiet: see
-// [pool.Header.IsQuiet].
-func (s *Shard) OwnsQuiet(h *pool.Header) bool { return h.IsQuiet(s.word) }
-
-// reset makes the shard an empty one. The first place is that below the first of magazines
-// that have no more.
-func (s *Shard) reset() {
-	s.random = pool.Random(rand.Uint64())
-	for c := range s.used {
-		s.used[c] = &s.none
+// Push pushes the live block p on loaded, at the place that Room has returned. In a section.
+func (m *Class) Push(p unsafe.Pointer, at uintptr) {
+	if race.Enabled {
+		pool.Freed(uintptr(p))
 	}
-	s.hot = hot{class: noClass}
-	left := s.places[:]
-	for c := range uint8(sizeclass.Count) {
-		n := pool.MagazineBlocks(sizeclass.Size(c)) + 1
-		s.Magazine(c).Init(left[:n])
-		left = left[n:]
-	}
+	pool.SealAt(p)
+	*(*uintptr)(addr.Pointer(at)) = uintptr(p)
+	m.Top = at
 }
 
-// acquire enters the pool, which is the shard's now, into its lists.
-func (s *Shard) acquire(h *pool.Header) {
-	h.OwnedPrev, h.OwnedNext = nil, s.owned
-	if s.owned != nil {
-		s.owned.OwnedPrev = h
-	}
-	s.owned = h
-	store(&s.nowned, s.nowned+1)
-	if s.hard {
-		h.DrawWord(&s.random)
-	}
-	s.list(h)
-}
-
-// release takes the pool, which is in no used list, out of the shard's lists.
-func (s *Shard) release(h *pool.Header) {
-	if s.swept == h {
-		s.swept = h.OwnedNext
-	}
-	if h.OwnedPrev != nil {
-		h.OwnedPrev.OwnedNext = h.OwnedNext
-	} else {
-		s.owned = h.OwnedNext
-	}
-	if h.OwnedNext != nil {
-		h.OwnedNext.OwnedPrev = h.OwnedPrev
-	}
-	store(&s.nowned, s.nowned-1)
-}
-
-// list puts the pool at the front of its used list. A front that is full leaves
-// the list for it: when blocks are replaced at random, most pools being full, the
-// pool of the block that was freed last is all that malloc wants to see.
-func (s *Shard) list(h *pool.Header) {
-	c := h.Class()
-	old := s.Used(c)
-	*s.front(c) = h
-	h.SetListed(true)
-	h.Prev = nil
-	if old == &s.none {
-		h.Next = old
-		s.enterFront(h)
-		return
-	}
-	s.leaveFront(old)
-	if !old.HasBlock() && old.Fill() {
-		h.Next = old.Next
-		if h.Next != &s.none {
-			h.Next.Prev = h
-		}
-		old.SetListed(false)
-		old.SetTrip(old.Live() - 1)
-		s.enterFront(h)
-		return
-	}
-	h.Next = old
-	old.Prev = h
-	s.enterFront(h)
-	if old.Live() == 0 {
-		s.retire(old)
-	}
-}
-
-// unlist takes the pool out of its used list.
-func (s *Shard) unlist(h *pool.Header) {
-	if h.Prev != nil {
-		h.Prev.Next = h.Next
-	} else {
-		s.leaveFront(h)
-		*s.front(h.Class()) = h.Next
-		if h.Next != &s.none {
-			s.enterFront(h.Next)
-		}
-	}
-	if h.Next != &s.none {
-		h.Next.Prev = h.Prev
-	}
-	h.SetListed(false)
-}
-
-// enterFront lets the pool that becomes the first of its list stay when it is
-// empty, for it is likely to be used next. Of the pools of several units only as
-// many may stay as maxKept allows.
-func (s *Shard) enterFront(h *pool.Header) {
-	h.SetTrip(pool.Never)
-	if h.Units() > 1 {
-		if s.kept+h.Bytes() > maxKept {
-			h.SetTrip(0)
-			return
-		}
-		s.kept += h.Bytes()
-	}
-}
-
-// leaveFront ends the privilege of the first pool.
-func (s *Shard) leaveFront(h *pool.Header) {
-	if h.Units() > 1 && h.Trip() == pool.Never {
-		s.kept -= h.Bytes()
-	}
-	h.SetTrip(0)
-}
-
-// hotBlock returns the address of the block that is kept for TakeHot, or 0.
-func (s *Shard) hotBlock() uintptr {
-	if s.hot.class == noClass {
-		return 0
-	}
-	return s.hot.block
-}
-
-// retire gives up a pool if it has no block in use, and reports whether. A pool
-// that is posted stays until it comes out of the inbox.
-func (s *Shard) retire(h *pool.Header) bool {
-	if !h.Retire(s.hotBlock()) {
+// PushOut pushes p, which is sealed, on outgoing, and reports whether it could. In a section.
+func (m *Class) PushOut(p uintptr) bool {
+	if !m.RoomOut() {
 		return false
 	}
-	s.Forget()
-	if h.Listed() {
-		s.unlist(h)
-	}
-	s.release(h)
-	if h.Units() == 1 {
-		h.Next, s.empties = s.empties, h
-		store(&s.nempty, s.nempty+1)
-	} else {
-		h.Next, s.outbox = s.outbox, h
-	}
+	m.Out += place
+	*at(m.Out) = p
 	return true
 }
 
-// settle puts a pool that came out of the inbox where it belongs.
-func (s *Shard) settle(h *pool.Header) {
-	if h.Listed() {
-		if h.Trip() != pool.Never {
-			s.retire(h)
-		}
+// RoomOut reports whether a block may be pushed on outgoing. In a section.
+func (m *Class) RoomOut() bool { return m.Mags != 0 && m.Out != m.Magazines().OutEnd }
+
+// Magazines returns the description of the class's arrays. There must be some.
+func (m *Class) Magazines() *Magazines { return (*Magazines)(addr.Pointer(m.Mags)) }
+
+// Len returns the number of blocks in loaded.
+func (m *Class) Len() int {
+	if m.Mags == 0 {
+		return 0
+	}
+	return int(m.Top-m.Magazines().Bottom) / int(place)
+}
+
+// Blocks returns the number of blocks in all three magazines.
+func (m *Class) Blocks() int {
+	if m.Mags == 0 {
+		return 0
+	}
+	g := m.Magazines()
+	return m.Len() + int(g.NSpare) + int(m.Out-g.OutFirst)/int(place)
+}
+
+// Seem is Blocks for whoever has neither a section nor a claim: exact while nothing moves, else
+// what was seen, or 0. The shard and the arrays of its classes are to stay mapped meanwhile.
+//
+//go:norace
+func (m *Class) Seem() int {
+	mags := m.Mags // once: it may go meanwhile
+	if mags == 0 {
+		return 0
+	}
+	g := (*Magazines)(addr.Pointer(mags))
+	in, spare, out := (m.Top-g.Bottom)/place, uintptr(g.NSpare), (m.Out-g.OutFirst)/place
+	if in > mostBlocks || spare > mostBlocks || out > outBlocks {
+		return 0 // of two moments
+	}
+	return int(in + spare + out)
+}
+
+// Bounds of the magazines, in blocks and bytes of blocks.
+const (
+	startBlocks, startBytes = 64, 16 << 10
+	mostBlocks, mostBytes   = 1024, 64 << 10
+	outBlocks, outBytes     = 32, 4 << 10
+	// ExtraBytes bounds what the magazines of a shard may grow by, in bytes of blocks.
+	ExtraBytes = 1 << 20
+)
+
+// caps has the places of magazines, by class; more than there are, so that no uint8 is out of
+// range in a section.
+var caps = func() (all [256]struct{ start, most, out uint16 }) {
+	for c := range sizeclass.Count {
+		size := sizeclass.Size(uint8(c))
+		start := max(min(startBlocks, startBytes/size), 2)
+		all[c].start = uint16(start)
+		all[c].most = uint16(max(min(mostBlocks, mostBytes/size), start))
+		all[c].out = uint16(max(min(outBlocks, outBytes/size), 1))
+	}
+	return all
+}()
+
+// StartCap returns the places of a magazine of class c at first.
+func StartCap(c uint8) int { return int(caps[c].start) }
+
+// MostCap returns the most places of a magazine of class c.
+func MostCap(c uint8) int { return int(caps[c].most) }
+
+func outCap(c uint8) int { return int(caps[c].out) }
+
+// ArrayBytes returns the bytes that the magazines of class c take with room for n blocks.
+func ArrayBytes(c uint8, n int) int {
+	return int(unsafe.Sizeof(Magazines{})) + (2*(n+1)+outCap(c)+1)*int(place)
+}
+
+// Install gives the class magazines of n places, in memory of ArrayBytes at p, which need
+// not be zero. What was in the old ones is in the new ones, which have room for it; it
+// returns where those were, or 0. In a section, or claimed.
+func (s *Shard) Install(c uint8, p uintptr, n int) (old uintptr) {
+	m := s.Of(c)
+	g := (*Magazines)(addr.Pointer(p))
+	*g = Magazines{}
+	g.Cap = uint32(n)
+	g.Bottom = p + unsafe.Sizeof(Magazines{})
+	g.Spare = g.Bottom + uintptr(n+1)*place
+	g.OutFirst = g.Spare + uintptr(n+1)*place
+	g.OutEnd = g.OutFirst + uintptr(outCap(c))*place
+	*at(g.Bottom), *at(g.Spare), *at(g.OutFirst) = bottom, bottom, bottom
+	top, out := g.Bottom, g.OutFirst
+	if old = m.Mags; old != 0 {
+		o := m.Magazines()
+		top += fill(g.Bottom, o.Bottom, int(m.Top-o.Bottom)/int(place))
+		fill(g.Spare, o.Spare, int(o.NSpare))
+		out += fill(g.OutFirst, o.OutFirst, int(m.Out-o.OutFirst)/int(place))
+		g.NSpare = o.NSpare
+	}
+	*m = Class{top, g.Bottom + uintptr(n)*place, out, p}
+	return old
+}
+
+// fill copies n addresses to the places after to from those after from, and returns
+// their bytes.
+func fill(to, from uintptr, n int) uintptr {
+	for i := 1; i <= n; i++ {
+		*at(to + uintptr(i)*place) = *at(from + uintptr(i)*place)
+	}
+	return uintptr(n) * place
+}
+
+// Remove takes the magazines, which are empty, away from the class, and returns where
+// they were. In a section, or claimed.
+func (s *Shard) Remove(c uint8) (old uintptr) {
+	m := s.Of(c)
+	old = m.Mags
+	if old != 0 {
+		s.Extra -= int32((int(m.Magazines().Cap) - StartCap(c)) * sizeclass.Size(c) * 2)
+	}
+	s.clear(m)
+	return old
+}
+
+// Swap makes the spare loaded, if loaded is empty and the spare is not, and reports whether.
+func (m *Class) Swap() bool {
+	if m.Mags == 0 {
+		return false
+	}
+	g := m.Magazines()
+	if g.NSpare == 0 || m.Top != g.Bottom {
+		return false
+	}
+	g.Bottom, g.Spare = g.Spare, g.Bottom
+	m.Top = g.Bottom + uintptr(g.NSpare)*place
+	m.End = g.Bottom + uintptr(g.Cap)*place
+	g.NSpare = 0
+	return true
+}
+
+// Flush makes room in loaded, which is full: it moves blocks of the spare to b, as many as
+// b has room for, and, when the spare is empty, makes loaded the spare. It reports whether the
+// spare was full.
+func (m *Class) Flush(b *pool.Hand) (full bool) {
+	g := m.Magazines()
+	full = g.NSpare == g.Cap
+	for ; g.NSpare > 0 && b.N < pool.Most; g.NSpare-- {
+		b.Add(*at(g.Spare + uintptr(g.NSpare)*place))
+	}
+	if g.NSpare == 0 {
+		g.NSpare = uint32(m.Top-g.Bottom) / uint32(place)
+		g.Bottom, g.Spare = g.Spare, g.Bottom
+		m.Top, m.End = g.Bottom, g.Bottom+uintptr(g.Cap)*place
+	}
+	return full
+}
+
+// TakeOut moves all of outgoing to b, as far as b has room.
+func (m *Class) TakeOut(b *pool.Hand) {
+	if m.Mags == 0 {
 		return
 	}
-	for !h.HasBlock() && !h.Collect() {
-		if h.Fill() {
-			return // full again: its blocks were reused before the notice came
+	for first := m.Magazines().OutFirst; m.Out > first && b.N < pool.Most; m.Out -= place {
+		b.Add(*at(m.Out))
+	}
+}
+
+// TakeAny moves blocks of all three magazines to b, as far as b has room.
+func (m *Class) TakeAny(b *pool.Hand) {
+	if m.Mags == 0 {
+		return
+	}
+	m.TakeOut(b)
+	g := m.Magazines()
+	for ; g.NSpare > 0 && b.N < pool.Most; g.NSpare-- {
+		b.Add(*at(g.Spare + uintptr(g.NSpare)*place))
+	}
+	for ; m.Top > g.Bottom && b.N < pool.Most; m.Top -= place {
+		b.Add(*at(m.Top))
+	}
+}
+
+// Put moves the blocks of b to loaded, the last first, so that the first is on top, but for
+// the first keep of them and those for which there is no room: these stay in b.
+func (m *Class) Put(b *pool.Hand, keep int) {
+	room := int(m.End-m.Top) / int(place)
+	n := min(room, b.N-keep)
+	for i := keep + n - 1; i >= keep; i-- {
+		m.Top += place
+		*at(m.Top) = b.P[uint(i)%pool.Most]
+	}
+	b.N -= max(n, 0)
+	for i := keep; i < b.N; i++ {
+		b.P[uint(i)%pool.Most] = b.P[uint(i+n)%pool.Most]
+	}
+}
+
+// visits of the rotor in a row that see nothing move make a class idle.
+const visits = 8
+
+// Rotate looks at one class after the other, one at each slow step but that which is at work.
+// If that class was idle it moves blocks of its magazines to b, until there is none left: the
+// magazines are removed then and returned as old, to be freed. In a section.
+func (s *Shard) Rotate(atWork uint8, b *pool.Hand) (c uint8, old uintptr) {
+	for range 8 { // most have no magazines
+		s.Steps++
+		c = uint8(s.Steps % sizeclass.Count)
+		m := s.Of(c)
+		if m.Mags == 0 || c == atWork {
+			continue
 		}
+		g := m.Magazines()
+		now := m.Top ^ m.Out<<16 ^ uintptr(g.NSpare)
+		if now != g.Moved {
+			g.Moved, g.Idle = now, 0
+			return c, 0
+		}
+		if g.Idle++; g.Idle < visits {
+			return c, 0
+		}
+		m.TakeAny(b)
+		if m.Blocks() == 0 {
+			return c, s.Remove(c)
+		}
+		s.Steps-- // again at the next step
+		g.Moved = m.Top ^ m.Out<<16 ^ uintptr(g.NSpare)
+		g.Idle = visits
+		return c, 0
 	}
-	if !s.retire(h) {
-		s.list(h)
+	return c, 0
+}
+
+// Shuffle puts the blocks of b in a random order.
+func (s *Shard) Shuffle(b *pool.Hand) {
+	for i := b.N - 1; i > 0; i-- {
+		x := s.Random // xorshift64: Marsaglia, "Xorshift RNGs", 2003
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		s.Random = x
+		j := int(x>>33) % (i + 1)
+		b.P[uint(i)%pool.Most], b.P[uint(j)%pool.Most] = b.P[uint(j)%pool.Most], b.P[uint(i)%pool.Most]
 	}
 }
 
-// popEmpty takes an empty pool of one unit.
-func (s *Shard) popEmpty() *pool.Header {
-	h := s.empties
-	if h != nil {
-		s.empties = h.Next
-		store(&s.nempty, s.nempty-1)
+// Each calls f for each block in the magazines of class c. Claimed.
+func (s *Shard) Each(c uint8, f func(p uintptr)) {
+	m := s.Of(c)
+	if m.Mags == 0 {
+		return
 	}
-	return h
+	g := m.Magazines()
+	for p := g.Bottom + place; p <= m.Top; p += place {
+		f(*at(p))
+	}
+	for i := range uintptr(g.NSpare) {
+		f(*at(g.Spare + (i+1)*place))
+	}
+	for p := g.OutFirst + place; p <= m.Out; p += place {
+		f(*at(p))
+	}
 }
 
-// Shards stand in an array and share no cache line.
-var _ [unsafe.Sizeof(Shard{}) % 64]struct{} = [0]struct{}{}
+// Drop takes the block on top of loaded, which is not empty, whatever was done to it.
+func (m *Class) Drop() uintptr {
+	p := *at(m.Top)
+	m.Top -= place
+	return p
+}
+
+// Cap returns the places of loaded, or 0 if there are no magazines.
+func (m *Class) Cap() int {
+	if m.Mags == 0 {
+		return 0
+	}
+	return int(m.Magazines().Cap)
+}
+
+// Look returns a number that changes when something moves in the class, or 0 if it has no
+// magazines. Any goroutine may call it that knows that the shard stays.
+//
+//go:norace
+func (m *Class) Look() uintptr {
+	if m.Mags == 0 {
+		return 0
+	}
+	return m.Top ^ m.Out<<16 ^ m.End<<(4*place) | 1
+}

@@ -1,12 +1,10 @@
-// Package tagstack is a lock-free stack of numbers, for the shared usedpools,
-// the shared empty pools and the shards' inboxes.
+// Package tagstack is a lock-free stack of pools, for usedpools.
 //
-// A node is a 32-bit number (a pool's). Its link stands in a table outside the
-// pools that is never unmapped, so a pop that has lost a race reads a stale
-// link but never unmapped memory; the head carries a 32-bit tag that every
-// change increments, so that the stale link does not get in (Treiber's stack
-// with the counted pointer of IBM's System/370 Principles of Operation). A node
-// is on at most one stack at a time. 0 is no node.
+// A node is the number of a header, and its link stands in that header. Headers are never
+// unmapped, so a pop that has lost a race reads a stale link but never unmapped memory; the
+// head carries a 32-bit tag that every change increments, so that the stale link does not
+// get in (Treiber's stack with the counted pointer of IBM's System/370 Principles of
+// Operation). A node is on at most one stack at a time. 0 is no node.
 //
 // Any goroutine may call any method; none blocks.
 package tagstack
@@ -14,19 +12,14 @@ package tagstack
 import (
 	"sync/atomic"
 
-	"github.com/pyarena/pyarena/internal/vmarray"
+	"github.com/pyarena/pyarena/internal/headers"
 )
 
-// Links is the table of next links, indexed by node number.
-type Links struct {
-	vmarray.Array[atomic.Uint32]
-}
-
 // Next returns the node after n. The caller holds the chain that n is part of.
-func (l *Links) Next(n uint32) uint32 { return l.At(n).Load() }
+func Next(n uint32) uint32 { return headers.At(n).Next.Load() }
 
 // Link makes next the node after n. The caller holds n.
-func (l *Links) Link(n, next uint32) { l.At(n).Store(next) }
+func Link(n, next uint32) { headers.At(n).Next.Store(next) }
 
 // Stack is the head: tag<<32 | number. The zero value is empty.
 type Stack struct {
@@ -36,13 +29,13 @@ type Stack struct {
 // Empty reports whether the stack had no node at some moment of the call.
 func (s *Stack) Empty() bool { return uint32(s.head.Load()) == 0 }
 
-// Push puts the chain first … last on top; the nodes between are linked
-// already. What the caller wrote to the nodes' pools before is seen by whoever
-// pops them.
-func (s *Stack) Push(l *Links, first, last uint32) {
+// Push puts the chain first … last on top; the nodes between are linked already. What the
+// caller wrote to the nodes' headers before is seen by whoever pops them.
+func (s *Stack) Push(first, last uint32) {
+	link := &headers.At(last).Next
 	for {
 		old := s.head.Load()
-		l.At(last).Store(uint32(old))
+		link.Store(uint32(old))
 		if s.head.CompareAndSwap(old, next(old, first)) {
 			return
 		}
@@ -50,7 +43,7 @@ func (s *Stack) Push(l *Links, first, last uint32) {
 }
 
 // Pop takes the top node, or returns 0.
-func (s *Stack) Pop(l *Links) uint32 {
+func (s *Stack) Pop() uint32 {
 	for {
 		old := s.head.Load()
 		n := uint32(old)
@@ -58,22 +51,8 @@ func (s *Stack) Pop(l *Links) uint32 {
 			return 0
 		}
 		// Stale if n was popped since; then the tag has moved and the CAS fails.
-		link := l.At(n).Load()
-		if s.head.CompareAndSwap(old, next(old, link)) {
+		if s.head.CompareAndSwap(old, next(old, Next(n))) {
 			return n
-		}
-	}
-}
-
-// TakeAll takes the whole chain and returns its first node, or 0.
-func (s *Stack) TakeAll() uint32 {
-	for {
-		old := s.head.Load()
-		if uint32(old) == 0 {
-			return 0
-		}
-		if s.head.CompareAndSwap(old, next(old, 0)) {
-			return uint32(old)
 		}
 	}
 }

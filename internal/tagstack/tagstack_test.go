@@ -8,37 +8,70 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/pyarena/pyarena/internal/headers"
+	"github.com/pyarena/pyarena/osmem"
 )
 
-func newLinks(t *testing.T, nodes int) *Links {
+// newLinks returns headers, which stand for pools, with the numbers 1 … nodes.
+func newLinks(t *testing.T, nodes int) *links {
 	t.Helper()
-	l := new(Links)
-	if err := l.Grow(nodes + 1); err != nil {
+	p, err := osmem.MapAlignedReserved(1<<25, 1<<25)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return l
+	t.Cleanup(func() { _ = osmem.Release(p, 1<<25) })
+	if nodes > 1<<25/headers.UnitBytes {
+		t.Fatalf("%d nodes", nodes)
+	}
+	h, err := headers.Grow(uintptr(p), 1<<25)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &links{h.Number - 1}
+}
+
+// links are nodes with numbers that begin at 1 in the tests.
+type links struct{ base uint32 }
+
+func (l *links) of(n uint32) uint32 {
+	if n == 0 {
+		return 0
+	}
+	return n + l.base
+}
+
+func (l *links) back(n uint32) uint32 {
+	if n == 0 {
+		return 0
+	}
+	return n - l.base
+}
+
+func (l *links) Link(n, next uint32)               { Link(l.of(n), l.of(next)) }
+func (l *links) push(s *Stack, first, last uint32) { s.Push(l.of(first), l.of(last)) }
+func (l *links) pop(s *Stack) uint32               { return l.back(s.Pop()) }
+
+// takeAll pops all.
+func (l *links) takeAll(s *Stack) (nodes []uint32) {
+	for n := l.pop(s); n != 0; n = l.pop(s) {
+		nodes = append(nodes, n)
+	}
+	return nodes
 }
 
 // chain links the nodes in their order and returns the first and the last.
-func chain(l *Links, nodes []uint32) (first, last uint32) {
+func chain(l *links, nodes []uint32) (first, last uint32) {
 	for i, n := range nodes[1:] {
 		l.Link(nodes[i], n)
 	}
 	return nodes[0], nodes[len(nodes)-1]
 }
 
-// walk returns the chain that begins at n, of at most limit nodes.
-func walk(l *Links, n uint32, limit int) (nodes []uint32) {
-	for ; n != 0 && len(nodes) <= limit; n = l.Next(n) {
-		nodes = append(nodes, n)
-	}
-	return nodes
-}
-
 func TestZero(t *testing.T) {
 	l := newLinks(t, 1)
 	var s Stack
-	if !s.Empty() || s.Pop(l) != 0 || s.TakeAll() != 0 || !s.Empty() {
+	if !s.Empty() || l.pop(&s) != 0 || !s.Empty() {
 		t.Error("the zero stack is not empty")
 	}
 }
@@ -72,11 +105,11 @@ func TestModel(t *testing.T) {
 			part := hand[:n:n]
 			hand = slices.Clone(hand[n:])
 			first, last := chain(l, part)
-			s[i].Push(l, first, last)
+			l.push(&s[i], first, last)
 			slices.Reverse(part)
 			model[i] = append(model[i], part...)
 		case op < 7:
-			n := s[i].Pop(l)
+			n := l.pop(&s[i])
 			if n != top() {
 				t.Fatalf("step %d: popped %d, want %d of %v", step, n, top(), model[i])
 			}
@@ -85,7 +118,7 @@ func TestModel(t *testing.T) {
 				hand = append(hand, n)
 			}
 		case rng.IntN(4) == 0:
-			got := walk(l, s[i].TakeAll(), nodes)
+			got := l.takeAll(&s[i])
 			slices.Reverse(got)
 			if !slices.Equal(got, model[i]) {
 				t.Fatalf("step %d: took %v, want %v", step, got, model[i])
@@ -114,32 +147,32 @@ func TestTag(t *testing.T) {
 		seen[h] = name
 	}
 	for i := range 10 {
-		s.Push(l, 1, 1)
+		l.push(&s, 1, 1)
 		changed(fmt.Sprint("push 1, round ", i))
-		s.Push(l, 2, 2)
+		l.push(&s, 2, 2)
 		changed(fmt.Sprint("push 2, round ", i))
-		s.Pop(l)
+		l.pop(&s)
 		changed(fmt.Sprint("pop 2, round ", i))
 		if i%2 == 0 {
-			s.Pop(l)
+			l.pop(&s)
 		} else {
-			s.TakeAll()
+			l.takeAll(&s)
 		}
 		changed(fmt.Sprint("emptied, round ", i))
 	}
 
 	// The tag wraps and does not spill over into the number.
 	s.head.Store(uint64(^uint32(0)) << 32)
-	s.Push(l, 3, 3)
-	if h := s.head.Load(); h != 3 {
-		t.Errorf("head %#x after the last tag, want 3", h)
+	l.push(&s, 3, 3)
+	if h := s.head.Load(); h != uint64(l.of(3)) {
+		t.Errorf("head %#x after the last tag, want node 3", h)
 	}
 }
 
 // stress is nodes that go to and fro between stacks and goroutines.
 type stress struct {
 	*testing.T
-	links  *Links
+	links  *links
 	stacks [3]Stack
 	holder []atomic.Uint32 // who holds the node, 0 on a stack
 	value  []int           // written by who holds it
@@ -166,7 +199,7 @@ func (s *stress) push(to *Stack, nodes []uint32, me uint32) {
 		}
 	}
 	first, last := chain(s.links, nodes)
-	to.Push(s.links, first, last)
+	s.links.push(to, first, last)
 }
 
 func (s *stress) work(me uint32, steps int) {
@@ -179,13 +212,13 @@ func (s *stress) work(me uint32, steps int) {
 		from, to := &s.stacks[rng.IntN(len(s.stacks))], &s.stacks[rng.IntN(len(s.stacks))]
 		switch op := rng.IntN(16); {
 		case op == 0:
-			taken := walk(s.links, from.TakeAll(), len(s.holder))
+			taken := s.links.takeAll(from)
 			for _, n := range taken {
 				s.claim(n, me)
 			}
 			hand = append(hand, taken...)
 		case op < 8:
-			if n := from.Pop(s.links); n != 0 {
+			if n := s.links.pop(from); n != 0 {
 				s.claim(n, me)
 				hand = append(hand, n)
 			}
@@ -217,7 +250,7 @@ func TestStress(t *testing.T) {
 			runtime.GOMAXPROCS(procs)
 			s := &stress{T: t, links: newLinks(t, nodes), holder: make([]atomic.Uint32, nodes+1), value: make([]int, nodes+1)}
 			for n := range uint32(nodes) {
-				s.stacks[n%3].Push(s.links, n+1, n+1)
+				s.links.push(&s.stacks[n%3], n+1, n+1)
 			}
 			var wg sync.WaitGroup
 			for w := range uint32(workers) {
@@ -226,7 +259,7 @@ func TestStress(t *testing.T) {
 			wg.Wait()
 			var left []uint32
 			for i := range s.stacks {
-				left = append(left, walk(s.links, s.stacks[i].TakeAll(), nodes)...)
+				left = append(left, s.links.takeAll(&s.stacks[i])...)
 			}
 			slices.Sort(left)
 			if len(left) != nodes || left[0] != 1 || left[nodes-1] != nodes || len(slices.Compact(left)) != nodes {
@@ -238,14 +271,14 @@ func TestStress(t *testing.T) {
 
 // TestPopOnly: what was pushed in a row is popped by many once each.
 func TestPopOnly(t *testing.T) {
-	const nodes = 10_000
+	const nodes = 2_000
 	l := newLinks(t, nodes)
 	var s Stack
 	var wg sync.WaitGroup
 	for w := range uint32(4) {
 		wg.Go(func() {
 			for n := w + 1; n <= nodes; n += 4 {
-				s.Push(l, n, n)
+				l.push(&s, n, n)
 			}
 		})
 	}
@@ -253,7 +286,7 @@ func TestPopOnly(t *testing.T) {
 	var seen [nodes + 1]atomic.Int32
 	for range 4 {
 		wg.Go(func() {
-			for n := s.Pop(l); n != 0; n = s.Pop(l) {
+			for n := l.pop(&s); n != 0; n = l.pop(&s) {
 				seen[n].Add(1)
 			}
 		})

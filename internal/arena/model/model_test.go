@@ -1,4 +1,4 @@
-// Package model_test checks the model of how an arena is given back.
+// Package model_test checks the models of how an arena is given back, and of the limit.
 package model_test
 
 import (
@@ -9,8 +9,7 @@ import (
 
 func TestBudget(t *testing.T) { spin.Check(t, "budget.pml", "TAKE_BLIND", "HIGH_BLIND") }
 
-func TestCovers(t *testing.T) { spin.Covers(t, "..", "release.pml", "budget.pml") }
-
 func TestRelease(t *testing.T) {
-	spin.Check(t, "release.pml", "NO_GRACE", "NO_AWAIT", "LOOKUP_FIRST", "KEEP_LISTED", "CLEAR_LATE", "RETRY_SHARED")
+	spin.Check(t, "release.pml",
+		"NO_GRACE", "NO_BARRIER", "NO_WAIT", "LOOKUP_FIRST", "CLEAR_LATE", "WORD_LATE", "KEEP_LISTED", "RETRY_SHARED")
 }

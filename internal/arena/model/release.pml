@@ -1,94 +1,92 @@
 /*
- * release: an arena is given back while bad pointers into it are freed (packages
- * arena, addrmap, grace and shard).
+ * release: an arena is given back while bad pointers into it are freed (package arena: Take,
+ * Put, PutRun, Retire, Unmap, Retry; engine: Free, UsableSize, sweep, trim, unmap; package pin:
+ * Begin, End, Barrier, Over).
  *
- * States. entry is the arena map's entry, mapped whether the pages are there, listed
- * whether the arena is in the set's lists, taken whether a pool of it is handed out;
- * retired and refused as in the diagram of package arena.
+ * States. word is that of the header of the arena's one unit, a pool: 0 if it is free;
+ * mapped tells whether the pages are there, listed whether the arena is in the set's lists,
+ * used whether the unit is handed out, stacked whether the pool is on usedpools. retired and
+ * refused are as in the diagram of package arena. The set's lock guards listed and used. Of
+ * each of two sections: its record, odd while it is under way, whose stores wait in a store
+ * buffer.
  *
- * Who makes the transitions. The lock's holder: TakePool, which maps the arena if
- * there is none (or puts one to use whose unmapping was refused), and PutNumber.
- * Trim: Retire under the lock, which takes a free arena out of lists and map; then
- * wait: a grace period, and until the Heap is not busy; then unmap, without the lock,
- * which the system may refuse; Retry, which unmaps what was refused. Of a bad pointer: UnsafeFree, SizeOf and UsableSize,
- * pinned; Heap.UnsafeFree, marked busy by a plain store that waits in a store
- * buffer; PutRun, under the lock. They look the pointer up and then touch the
- * header.
+ * Who makes the transitions. Sections, of a P or of a Heap, without end, which look a pointer
+ * up, good or bad, and touch the unit's page if the word is live: frees, and UsableSize. The
+ * user, which takes the pool from usedpools, or the unit from the arena, which is mapped if
+ * there is none (or put to use again if its unmapping was refused); formats it; and pushes
+ * it. A sweep, which finds the pool empty and gives it back. PutRun, which looks a run up and
+ * touches it under the lock. Trim, which retires the arena if all of it is free, waits a
+ * grace period, or leaves the arena for later, and unmaps it, which the system may refuse;
+ * and tries again what was refused.
  *
- * Proved. No header is touched that is not mapped, and no pool is handed out of an
- * arena that is on its way out.
+ * Proved. No page is touched that is not mapped. No pool is handed out of an arena that is
+ * on its way out.
  *
- * Abstracted. One arena, at the same address again each time; one pool. Wait is
- * the moment at which nobody is pinned and all stores are flushed (see swap.pml).
+ * Each twin lacks a guard, and fails:
+ *
+ *	NO_GRACE      the arena is unmapped at once
+ *	NO_BARRIER    Trim looks at the records without a barrier before
+ *	NO_WAIT       it does not wait for the sections
+ *	LOOKUP_FIRST  a section looks at the word before its record is odd
+ *	CLEAR_LATE    the word is cleared when the arena was unmapped, not by Put
+ *	WORD_LATE     a refill writes the word, for another home, when its hand has ended
+ *	KEEP_LISTED   a retired arena stays in the lists
+ *	RETRY_SHARED  what is being unmapped again stays among the refused, to be put to use
+ *
+ * Abstracted. One arena, of one unit, at the same address again each time; which pool is
+ * empty is in count.pml. Each record counts modulo 4: Trim may wait longer, never shorter.
  *
  * Left out: take, give, takeHuge, keepHuge, which count the bytes of kept addresses
  * for statistics.
  *
- * Seen: 42,000 states.
+ * Seen: 900,000 states.
  */
 
-bool entry, mapped, listed, taken;
+bool word, mapped, listed, used, stacked;
 bool refused;
-bool retired; /* ghost: by Trim, until it is unmapped or refused */
 bool locked;
-byte pinned;
-bool busy;
 
-#define BEGIN 1
-#define END 2
-chan buffer = [2] of { byte };
+bool retired; /* ghost: by Trim, until it is unmapped or refused */
+
+#define SECTIONS 2
+byte seq[SECTIONS];
+chan buffer[SECTIONS] = [2] of { byte }; /* stores to seq that are not visible yet */
 
 #define lock() atomic { !locked -> locked = true }
 #define unlock() locked = false
 
-/* touch reads or writes a header of the arena */
+/* touch reads or writes a page of the arena. */
 #define touch() assert(mapped)
 
-/* UnsafeFree and others: twice, so that two are pinned at times */
-active [2] proctype Pinned() {
-	bool e;
+active [SECTIONS] proctype Section() {
+	byte me = _pid, n;
+	bool w;
 
 	do
-	:: /* Enter, Load */
+	::
 #ifdef LOOKUP_FIRST
-		e = entry;
-		pinned++;
-#else
-		pinned++;
-		e = entry;
+		w = word;
+#endif
+		atomic { n = (n + 1) % 4; buffer[me]!n }; /* Begin */
+#ifndef LOOKUP_FIRST
+		w = word;
 #endif
 		if
-		:: e -> touch(); touch()
+		:: w -> touch()
 		:: else
 		fi;
-		atomic { pinned--; e = false } /* Exit */
+		atomic { n = (n + 1) % 4; buffer[me]!n; w = false } /* End */
 	od
 }
 
-active proctype HeapFree() {
-	bool e;
-
-	do
-	:: buffer!BEGIN;
-		e = entry;
-		if
-		:: e -> touch(); touch()
-		:: else
-		fi;
-		atomic { buffer!END; e = false }
-	od
-}
-
-inline flush_one() {
-	if
-	:: buffer?BEGIN -> busy = true
-	:: buffer?END -> busy = false
-	fi
-}
+inline flushOne(i) { buffer[i]?x; seq[i] = x; x = 0 }
 
 active proctype Flush() {
+	byte x;
+
 	do
-	:: atomic { flush_one() }
+	:: atomic { nempty(buffer[0]) -> flushOne(0) }
+	:: atomic { nempty(buffer[1]) -> flushOne(1) }
 	od
 }
 
@@ -96,105 +94,153 @@ active proctype PutRun() {
 	do
 	:: lock();
 		if
-		:: entry -> touch()
+		:: word -> touch()
 		:: else
 		fi;
 		unlock()
 	od
 }
 
-/* while another arena is retired it takes other addresses */
+/* While another arena is retired it takes other addresses. */
 inline mapArena() {
+	d_step {
+		refused = false;
+		mapped = true;
+		listed = true
+	}
+}
+
+/* Take leaves in has whether it got the unit. */
+inline Take() {
+	lock();
 	if
-	:: refused -> refused = false
-	:: else -> mapped = true
+	:: !listed && (refused || !mapped) -> mapArena()
+	:: else
 	fi;
-	entry = true;
-	listed = true
+	if
+	:: listed && !used -> assert(!retired); used = true; has = true
+	:: else
+	fi;
+	unlock()
+}
+
+active proctype User() {
+	bool has;
+
+	do
+	:: atomic { stacked -> stacked = false }; /* popPool */
+		touch();
+#ifndef WORD_LATE
+		word = true; /* another home */
+#endif
+		touch();
+		stacked = true; /* push */
+#ifdef WORD_LATE
+		word = true
+#endif
+	:: !used ->
+		Take();
+		if
+		:: has ->
+			touch();
+			word = true; /* Format */
+			touch();
+			stacked = true
+		:: else
+		fi;
+		has = false
+	od
+}
+
+active proctype Sweep() {
+	do
+	:: atomic { stacked -> stacked = false };
+		if
+		:: true -> /* it is empty */
+			/* Put */
+			lock();
+#ifndef CLEAR_LATE
+			word = false;
+#endif
+			assert(!retired);
+			used = false;
+			unlock()
+		:: stacked = true
+		fi
+	od
 }
 
 inline unmap() {
 	if
-	:: atomic { mapped = false; retired = false }
+	:: d_step { mapped = false; retired = false }
 	:: /* refused by the system */
 		lock();
-		retired = false;
-		refused = true;
+		d_step { retired = false; refused = true };
 		unlock()
 	fi
 }
 
-active proctype User() {
-	do
-	:: lock();
-		/* TakePool */
-		if
-		:: listed
-		:: !listed && (refused || !mapped) -> mapArena()
-		:: else
-		fi;
-		if
-		:: listed ->
-			touch();
-			assert(!retired);
-			taken = true;
-			unlock();
-			touch(); /* who holds a pool may touch it at any time */
-			lock();
-			/* PutNumber */
-			touch();
-			taken = false
-		:: else
-		fi;
-		unlock()
-	od
-}
-
-inline Wait() {
-#ifdef NO_GRACE
-	skip
-#else
+/* Barrier is passed by one processor after the other. */
+inline Barrier(i) {
+#if !defined(NO_BARRIER) && !defined(NO_GRACE)
 	atomic {
-		pinned == 0;
 		do
-		:: nempty(buffer) -> flush_one()
-		:: empty(buffer) -> break
+		:: nempty(buffer[i]) -> flushOne(i)
+		:: empty(buffer[i]) -> break
 		od
 	}
+#else
+	skip
 #endif
 }
 
-inline await() {
-#ifdef NO_AWAIT
-	skip
+/* Over leaves in over whether all sections are over. */
+inline Over(i) {
+#if !defined(NO_WAIT) && !defined(NO_GRACE)
+	was = seq[i];
+	if
+	:: was % 2 == 0 || seq[i] != was
+	:: over = false
+	fi;
+	was = 0
 #else
-	!busy
+	skip
 #endif
 }
 
 active proctype Trim() {
+	byte was, x;
+	bool over;
+
 	do
 	:: /* Retire */
 		lock();
 		if
-		:: listed && !taken ->
+		:: listed && !used ->
 			retired = true;
 #ifndef KEEP_LISTED
 			listed = false;
 #endif
-#ifndef CLEAR_LATE
-			entry = false; /* leave */
-#endif
 			unlock();
-			Wait();
-			await();
+			do /* until it is not left for later */
+			:: over = true;
+				Barrier(0);
+				Barrier(1);
+				Over(0);
+				Over(1);
+				if
+				:: over -> break
+				:: else
+				fi
+			od;
+			over = false;
 			unmap();
 #ifdef CLEAR_LATE
-			entry = false
+			word = false
 #endif
 		:: else -> unlock()
 		fi
-	:: /* Retry: it was out of the map before the last Wait */
+	:: /* Retry: its word was cleared before the last grace period */
 		lock();
 		if
 		:: refused ->

@@ -1,7 +1,0 @@
-//go:build !race && !pymalloc_nolinkname
-
-package grace
-
-// See race.go.
-func ended(int) {}
-func waited()   {}
