@@ -28,7 +28,8 @@
 // few looks at the record of a busy P or Heap see it clear. One that was descheduled in the
 // middle may take long: so nobody waits for a Heap's but Close.
 //
-// On Linux the barrier is membarrier(2), some microseconds. Elsewhere, and where the system
+// On Linux the barrier is membarrier(2), on Windows FlushProcessWriteBuffers, some microseconds.
+// Elsewhere, and where Linux
 // does not let us, it is a stop of the world, some 50 µs, or as long as a goroutine copies
 // or clears a large slice, which cannot be stopped meanwhile: the callers share stops, a
 // hundred a second at most.
