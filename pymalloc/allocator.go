@@ -2,6 +2,7 @@ package pymalloc
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -15,11 +16,16 @@ import (
 //
 // Blocks are aligned to 16 bytes and must not hold Go pointers: the collector
 // does not look at them. The caller owns a block until it is freed.
+//
+// Close gives an allocator's memory back. One that the collector finds dropped, without Close,
+// gives back what holds no live block; the rest stays mapped, for the program may
+// have the addresses, and [Stats] counts it as dropped.
 type Allocator struct {
-	view engine.View
-	life atomic.Pointer[engine.Life] // nil before the first use and after Close
-	mu   sync.Mutex                  // guards the opening and closing
-	opts Options
+	view    engine.View
+	life    atomic.Pointer[engine.Life] // nil before the first use and after Close
+	mu      sync.Mutex                  // guards the opening and closing
+	dropped runtime.Cleanup             // for an allocator that is not closed
+	opts    Options
 }
 
 // NewAllocator returns an allocator with options.
@@ -51,33 +57,32 @@ func (a *Allocator) open() *engine.Life {
 		panic(err) // NewAllocator has seen the options
 	}
 	l := engine.Open(conf, &a.view)
+	a.dropped = runtime.AddCleanup(a, func(l *engine.Life) { go l.Drop() }, l)
 	a.life.Store(l)
 	return l
 }
 
 // Trim gives all memory back to the system that holds no live block: empty
-// arenas are unmapped, and the pages of empty pools dropped. It takes shards
-// away from busy Ps for a moment and stops the world, once or twice, for some 50 µs
-// each, or for as long as a goroutine is copying or clearing a large slice.
-// The error is the system's refusal to take memory; it stays mapped then, and
-// is tried again.
+// arenas are unmapped, and the pages of empty pools dropped. Any goroutine may call it at any
+// time. It waits for no other call: a Heap that was descheduled in the middle of one keeps its
+// free blocks, and the arenas that empty meanwhile, for the janitor, which comes within
+// seconds. The error is the system's refusal to take memory; it stays mapped then, and is
+// tried again.
 func (a *Allocator) Trim() error {
 	if l := a.life.Load(); l != nil {
 		if err := l.Trim(); err != engine.ErrClosed {
 			return err
 		}
 	}
+	engine.Funeral()
 	return nil
 }
 
-// Check looks for faults in the allocator's structure: in lists, bitmaps, counts
-// and the links of freed blocks, which a program damages that writes to memory
-// that it has freed or never owned. It looks at blocks that another P or another Heap than
-// that of their malloc has freed, and, if the allocator is hardened, at those freed last; a
-// write to any other free block it does not see. The error, of the first fault found, wraps
-// [ErrCorrupted]. It costs what [Allocator.Trim] costs, and some 100 ns for each
-// pool; other goroutines may go on meanwhile. It is for tests, and for finding
-// out.
+// Check looks for faults in the allocator's structure, bitmaps, counts and lists, and for free
+// blocks whose first eight bytes were written to. The error, of the first fault found, wraps
+// [ErrCorrupted]. It costs what [Allocator.Trim] costs, and some nanoseconds for each free
+// block; other goroutines may go on meanwhile, but what they are in the middle of is not looked
+// at. It is for tests, and for finding out.
 func (a *Allocator) Check() error {
 	if l := a.life.Load(); l != nil {
 		if err := l.Check(); err != nil {
@@ -88,14 +93,17 @@ func (a *Allocator) Check() error {
 }
 
 // Close unmaps everything, live blocks too, and leaves the allocator as unused:
-// it may be used again. The caller sees to it that nobody touches blocks from
-// before any more, nor is in a call that does, Calloc or Realloc; freeing one is
-// refused with [ErrNotOwned], unless the address belongs to the next life by then.
-// Its heaps are released. The error is that of Trim.
+// it may be used again. When it returns, no call reaches what was there; the pages are
+// unmapped soon after, before the next Trim of any allocator returns at the latest. The caller
+// sees to it that nobody touches blocks from before any more, nor is in a call that does,
+// Calloc or Realloc; freeing one is refused with [ErrNotOwned], unless the address belongs to
+// the next life by then. Its heaps are released. The error is always nil: what the system
+// refuses to take is tried again, and counted in [Stats].
 func (a *Allocator) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l := a.life.Swap(nil); l != nil {
+		a.dropped.Stop()
 		l.Close(&a.view)
 	}
 	return nil

@@ -27,8 +27,8 @@ type Stats struct {
 	LiveBlocks uint64
 	// HighWaterBytes is the most that MappedBytes has been.
 	HighWaterBytes uint64
-	// MetadataBytes is the memory of tables that stay: arena map, pool numbers,
-	// shards, slots. All but the slots is the process's, shared by all allocators.
+	// MetadataBytes is the memory of headers, shards and magazines, of all allocators of the
+	// process.
 	MetadataBytes uint64
 	// ReservedBytes is the address space, in bytes, that these tables take: their
 	// memory, and what they grow into. Limits on address space count it (RLIMIT_AS,
@@ -46,10 +46,14 @@ type Stats struct {
 	Parts   Parts
 
 	// UnmapRefusals counts how often the system refused to take memory back, of this allocator
-	// or of those that were closed
-	// (vm.max_map_count on Linux), which is tried again: see "Memory going back" in
-	// the package documentation.
+	// or of those that were closed (vm.max_map_count on Linux), which is tried again: see
+	// "Memory going back" in the package documentation.
 	UnmapRefusals uint64
+
+	// DroppedAllocators counts the allocators of the process that were dropped with live
+	// blocks, without Close, and DroppedBytes is the memory that stays mapped for these.
+	DroppedAllocators uint64
+	DroppedBytes      uint64
 }
 
 // ArenaStats counts arenas.
@@ -64,11 +68,9 @@ type ArenaStats struct {
 
 // PoolStats counts pools by state.
 type PoolStats struct {
-	Used      uint64 // owned by a shard, with free blocks
-	Full      uint64 // owned by a shard, without
-	Empty     uint64 // without a live block, kept for the next use
-	Shared    uint64 // nobody's, with free blocks: in usedpools
-	Abandoned uint64 // nobody's, full until its blocks are freed
+	Used  uint64 // with free blocks
+	Full  uint64 // without: the others are live, or in magazines
+	Empty uint64 // without a live block, kept for the next use
 }
 
 // ClassStats is one size class.
@@ -91,7 +93,7 @@ type Parts struct {
 	Blocks       uint64 // live blocks in pools
 	Available    uint64 // blocks of pools that are not in use
 	UnusedPools  uint64 // units of no pool, and pools without a live block
-	Headers      uint64 // arena and pool headers, and guard pages
+	Headers      uint64 // guard pages
 	Quantization uint64 // rests of pools and runs that hold no block
 	Runs         uint64 // large runs
 	Huge         uint64 // huge mappings
@@ -111,6 +113,7 @@ func (a *Allocator) Stats() Stats {
 	s.MetadataBytes, s.ReservedBytes = engine.MetaBytes()
 	s.KeptAddressBytes = engine.KeptBytes()
 	s.UnmapRefusals = engine.Refusals()
+	s.DroppedAllocators, s.DroppedBytes = engine.Dropped()
 	l := a.life.Load()
 	if l == nil {
 		return s
@@ -175,17 +178,16 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	line("# arenas highwater mark", s.Arenas.HighWater)
 	line("# arenas allocated current", s.Arenas.Current)
 	line("# unmappings refused", s.UnmapRefusals)
-	fmt.Fprintf(out, "%d arenas * %d bytes/arena, pools: %d used, %d full, %d empty, %d shared, %d abandoned\n\n",
-		s.Arenas.Current, s.Arenas.Bytes, s.Pools.Used, s.Pools.Full, s.Pools.Empty, s.Pools.Shared, s.Pools.Abandoned)
+	fmt.Fprintf(out, "%d arenas * %d bytes/arena, pools: %d used, %d full, %d empty\n\n",
+		s.Arenas.Current, s.Arenas.Bytes, s.Pools.Used, s.Pools.Full, s.Pools.Empty)
 	part := func(name string, n uint64) {
 		fmt.Fprintf(out, "%-42s = %20s  %9s\n", name, humanize.Comma(int64(n)), humanize.IBytes(n))
 	}
 	part("# bytes in allocated blocks", s.Parts.Blocks)
 	part("# bytes in available blocks", s.Parts.Available)
 	part("# bytes in unused pools", s.Parts.UnusedPools)
-	part("# bytes lost to arena and pool headers", s.Parts.Headers)
+	part("# bytes lost to guard pages", s.Parts.Headers)
 	part("# bytes lost to quantization", s.Parts.Quantization)
-	part("# bytes lost to arena alignment", 0)
 	part("# bytes in large runs", s.Parts.Runs)
 	part("# bytes in huge mappings", s.Parts.Huge)
 	part("# bytes in free mappings", s.Parts.Retained)

@@ -160,7 +160,7 @@ func janitorRound() {
 	janitor.mu.Unlock()
 
 	if buries {
-		funeral()
+		Funeral()
 	}
 	for _, l := range serve {
 		l.armed.Store(false) // what is freed from now on arms it again

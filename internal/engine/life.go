@@ -339,8 +339,39 @@ func usable(s *shard.Shard) bool {
 func (l *Life) Close(v *View) {
 	l.trimming.Lock()
 	defer l.trimming.Unlock()
-	if l.closed.Swap(true) {
+	if l.shut(v) {
+		bury(l, slices.Concat(l.left, l.retired, l.Arenas.Close()), l.Huge.Shut())
+	}
+}
+
+// Drop is for a life that nobody can call any more, and that was not closed: it gives back all
+// but the arenas and mappings that hold live blocks, for the program may have their addresses.
+func (l *Life) Drop() {
+	l.trimming.Lock()
+	defer l.trimming.Unlock()
+	_ = l.trim(true) // what is refused is what is left
+	if !l.shut(nil) {
 		return
+	}
+	if left := l.Budget.Mapped(); left > 0 {
+		drops.Add(1)
+		droppedBytes.Add(left)
+		return
+	}
+	bury(l, slices.Concat(l.left, l.retired, l.Arenas.Close()), l.Huge.Shut())
+}
+
+var drops, droppedBytes atomic.Uint64
+
+// Dropped returns how many lives were dropped with live blocks, and the bytes that these hold
+// mapped.
+func Dropped() (lives, bytes uint64) { return drops.Load(), droppedBytes.Load() }
+
+// shut sees to it that no call reaches the life any more, and reports whether it was open. What
+// its magazines hold is lost to its pools. The caller holds trimming.
+func (l *Life) shut(v *View) bool {
+	if l.closed.Swap(true) {
+		return false
 	}
 	if v != nil {
 		v.n.Store(0)
@@ -376,5 +407,5 @@ func (l *Life) Close(v *View) {
 			metaFree(unsafe.Pointer(s))
 		}
 	}
-	bury(l, slices.Concat(l.left, l.retired, l.Arenas.Close()), l.Huge.Shut())
+	return true
 }

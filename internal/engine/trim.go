@@ -101,7 +101,7 @@ func (l *Life) Trim() error {
 	l.trimming.Lock()
 	err := l.trim(true)
 	l.trimming.Unlock()
-	funeral()
+	Funeral()
 	return err
 }
 
@@ -244,9 +244,9 @@ func bury(l *Life, arenas []arena.Retired, mappings []huge.Retained) {
 	callFuneral()
 }
 
-// funeral unmaps what is left of closed lives, after a grace period for those who look at
+// Funeral unmaps what is left of closed lives, after a grace period for those who look at
 // pointers of any allocator.
-func funeral() {
+func Funeral() {
 	graves.Lock()
 	defer graves.Unlock() // so that whoever comes second finds them unmapped
 	if len(graves.list) == 0 {

@@ -29,10 +29,9 @@
 // middle may take long: so nobody waits for a Heap's but Close.
 //
 // On Linux the barrier is membarrier(2), on Windows FlushProcessWriteBuffers, some microseconds.
-// Elsewhere, and where Linux
-// does not let us, it is a stop of the world, some 50 µs, or as long as a goroutine copies
-// or clears a large slice, which cannot be stopped meanwhile: the callers share stops, a
-// hundred a second at most.
+// Elsewhere, and where Linux does not let us, it is a stop of the world, some 50 µs, or as long
+// as a goroutine copies or clears a large slice, which cannot be stopped meanwhile: the callers
+// share stops, a hundred a second at most.
 //
 // With the build tag pymalloc_nolinkname there is no procPin: a section takes a record that
 // nobody else uses, near where its stack hashes to, and holds it with a compare-and-swap.
