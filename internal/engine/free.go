@@ -3,7 +3,6 @@ package engine
 import (
 	"unsafe"
 
-	"github.com/pyarena/pyarena/internal/addr"
 	"github.com/pyarena/pyarena/internal/headers"
 	"github.com/pyarena/pyarena/internal/huge"
 	"github.com/pyarena/pyarena/internal/pin"
@@ -32,7 +31,7 @@ func (l *Life) Free(hp *Heap, at unsafe.Pointer) pool.Outcome {
 	_, w := find(p)
 	out := pool.NotOurs
 	if w.Is(l.id, headers.Pool) {
-		out = l.freeBlock(hp, p)
+		out = l.freeBlock(hp, at)
 	} else if w.Is(l.id, headers.Large) {
 		out = l.freeLarge(w, at)
 	} else if w == 0 {
@@ -124,39 +123,48 @@ func sealOnce(h *headers.Header, p unsafe.Pointer, wipe bool) pool.Outcome {
 
 // freeBlock frees the block of a pool at p, for which the shard's magazines have no room: it
 // makes some, or gives the block to its pool.
-func (l *Life) freeBlock(hp *Heap, p uintptr) pool.Outcome {
-	l.makeRoom(hp, p)
-	if out, done := l.keep(hp, addr.Pointer(p)); done {
+func (l *Life) freeBlock(hp *Heap, p unsafe.Pointer) pool.Outcome {
+	out := l.makeRoom(hp, p)
+	if out != pool.OK {
 		return out
 	}
-	var b pool.Hand
+	if out, done := l.keep(hp, p); done {
+		return out
+	}
 	_, token := l.enter(hp)
-	h, w := find(p)
-	out := pool.NotOurs
+	h, w := find(uintptr(p))
+	out = pool.NotOurs
 	if w.Is(l.id, headers.Pool) {
-		out = sealOnce(h, addr.Pointer(p), l.conf.Wipe)
+		out = sealOnce(h, p, l.conf.Wipe)
 	}
 	l.leave(hp, token)
-	if out == pool.OK {
-		b.Add(p)
+	switch {
+	case out == pool.OK:
+		var b pool.Hand
+		b.Add(uintptr(p))
 		l.scatter(&b)
 		l.arm()
+	case w == 0: // another has freed it since makeRoom looked, and the pool is gone
+		out = l.wasFreed(p)
 	}
 	return out
 }
 
-// makeRoom makes room for the block at p, if there is one, in the magazines of the shard.
-func (l *Life) makeRoom(hp *Heap, p uintptr) {
+// makeRoom makes room for the block at p, of a pool of the life, in the magazines of the shard,
+// if the caller may free it: else it returns what p is.
+func (l *Life) makeRoom(hp *Heap, p unsafe.Pointer) pool.Outcome {
 	var b, idle pool.Hand
 	var idler uint8
 	old, was, want := uintptr(0), 0, 0
 	s, token := l.enter(hp)
-	_, w := find(p)
-	c := w.Class()
-	isPool := w.Is(l.id, headers.Pool)
-	if isPool && s == nil {
+	h, w := find(uintptr(p))
+	c, out := w.Class(), pool.NotOurs
+	if w.Is(l.id, headers.Pool) {
+		out = pool.Examine(h, p)
+	}
+	if out == pool.OK && s == nil {
 		want = shard.StartCap(c)
-	} else if isPool && usable(s) {
+	} else if out == pool.OK && usable(s) {
 		m := s.OfPool(w)
 		switch {
 		case m.Mags == 0:
@@ -174,6 +182,9 @@ func (l *Life) makeRoom(hp *Heap, p uintptr) {
 		}
 	}
 	l.leave(hp, token)
+	if out != pool.OK {
+		return out
+	}
 	if b.N > 0 {
 		l.scatter(&b)
 		l.arm()
@@ -184,6 +195,7 @@ func (l *Life) makeRoom(hp *Heap, p uintptr) {
 	} else if want > 0 && was == 0 {
 		l.provide(hp, s, token, c)
 	}
+	return pool.OK
 }
 
 // Resize gives the huge block at p another size without a new block, and returns where it is

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/pyarena/pyarena/internal/headers"
+	"github.com/pyarena/pyarena/internal/invariant"
 	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/internal/tagstack"
 )
@@ -41,6 +42,9 @@ func (l *Life) fill(home uint32, c uint8, b *pool.Hand, most int) (zero bool, er
 		}
 		number := h.Number
 		if pool.Left(h, got) {
+			if invariant.Enabled {
+				invariant.Check(pool.Consistent(h), "refill: a pool that is not consistent")
+			}
 			l.push(c, number, number)
 		}
 		if fresh > 0 || 2*b.N >= most {
@@ -66,7 +70,11 @@ func (l *Life) popPool(c uint8) *headers.Header {
 	if n == 0 {
 		return nil
 	}
-	return headers.At(n)
+	h := headers.At(n)
+	if invariant.Enabled {
+		invariant.Check(pool.Consistent(h) && h.Load().Class() == c, "usedpools: a pool that is not consistent, or of another class")
+	}
+	return h
 }
 
 // push puts the chain of pools in hand on usedpools, at the front.
@@ -159,6 +167,9 @@ func (l *Life) give(of []*headers.Header, index []uint16) (n int) {
 	}
 	hand, count := pool.Gave(h, given)
 	if hand {
+		if invariant.Enabled {
+			invariant.Check(pool.Consistent(h), "scatter: a pool that is not consistent")
+		}
 		l.push(c, number, number)
 	}
 	if int(c) < len(l.classes) {
@@ -212,6 +223,9 @@ func (l *Life) sweep(c uint8) (more bool) {
 		}
 		h := headers.At(number)
 		if isEmpty := pool.Empty(h); isEmpty && cl.leave <= 0 {
+			if invariant.Enabled {
+				invariant.Check(pool.Consistent(h), "sweep: an empty pool that is not consistent")
+			}
 			empty[gone] = number
 			gone++
 			continue

@@ -212,6 +212,16 @@ func Gave(h *Header, n int) (hand bool, count int32) {
 // Empty reports whether every block of the pool, which is in hand, is in it.
 func Empty(h *Header) bool { return h.Count.Load() == int32(h.Blocks) }
 
+// Consistent reports whether the header of a pool in hand may be what it is: others set bits, and
+// add them to the count later.
+func Consistent(h *Header) bool {
+	count, set := h.Count.Load(), int32(0)
+	for i := range h.Bits {
+		set += int32(bits.OnesCount64(h.Bits[i].Load()))
+	}
+	return count <= set && set <= int32(h.Blocks) && h.Carved.Load() <= h.Blocks && h.Load().Kind() == headers.Pool
+}
+
 // Wipe clears the block at p, but for its seal.
 //
 //go:norace
