@@ -303,6 +303,10 @@ func TestGrowPrepared(t *testing.T) {
 		}
 	}
 	known := freshLeaf(t)
+	fresh := []uintptr{freshLeaf(t) + 7*UnitBytes, freshLeaf(t) + LeafBytes - UnitBytes}
+	if firstHigh() != 0 {
+		fresh = append(fresh, freshHighLeaf(t)+UnitBytes)
+	}
 	first := grow(t, known, UnitBytes)
 	before := Reserved()
 	want := func(what string, tables uint64) {
@@ -321,10 +325,6 @@ func TestGrowPrepared(t *testing.T) {
 	agree(t, h, p, 5)
 	if h != first.Plus(3) {
 		t.Errorf("GrowPrepared of a known leaf returns %p, want %p", h, first.Plus(3))
-	}
-	fresh := []uintptr{freshLeaf(t) + 7*UnitBytes, freshLeaf(t) + LeafBytes - UnitBytes}
-	if firstHigh() != 0 {
-		fresh = append(fresh, freshHighLeaf(t)+UnitBytes)
 	}
 	for i, p := range fresh {
 		prepare()
@@ -366,8 +366,9 @@ func TestStraddle(t *testing.T) {
 		p    uintptr
 		size int
 	}{{p + LeafBytes - UnitBytes, UnitBytes}, {p, LeafBytes}, {p + LeafBytes - 1, 1}} {
-		if said := panics(func() { agree(t, grow(t, r.p, r.size), r.p, 1) }); said != "" {
-			t.Errorf("Grow(%#x, %d) says %q", r.p, r.size, said)
+		var h *Header
+		if said := panics(func() { h = grow(t, r.p, r.size) }); said != "" || h != Lookup(r.p) {
+			t.Errorf("Grow(%#x, %d) returns %p, want %p, and says %q", r.p, r.size, h, Lookup(r.p), said)
 		}
 	}
 }
@@ -469,7 +470,7 @@ func TestDrop(t *testing.T) {
 				t.Fatalf("%s: header %d has the word %#x", r.what, i, w)
 			}
 			if zero := in && r.drops && canDrop; !is(i, zero) {
-				t.Fatalf("%s: header %d is zero, or changed: %+v; want zero: %t", r.what, i, first.Plus(i).Start, zero)
+				t.Fatalf("%s: header %d is not as it should be, zero: %t; it begins at %#x", r.what, i, zero, first.Plus(i).Start)
 			}
 		}
 	}
