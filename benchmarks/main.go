@@ -8,6 +8,8 @@
 //	go run -C benchmarks . compare OLD NEW     two reports of the suite
 //	go run -C benchmarks . objects             unsafeobj's objects beside Python's
 //	go run -C benchmarks . soak -for 30m       pymalloc under the load of a server, for long
+//	go run -C benchmarks . memory              what is held beyond what lives, where blocks leave holes
+//	go run -C benchmarks . requests            a bystander beside an allocator, or a Space, a request
 //	go run -C benchmarks . trim -ops N IN OUT  cut a trace to N records
 //
 // README.md beside it says how to read the tables.
@@ -34,6 +36,8 @@ var commands = map[string]command{
 	"compare":      compareReports,
 	"objects":      compareObjects,
 	"soak":         runSoak,
+	"memory":       runMemory,
+	"requests":     runRequests,
 }
 
 func main() {

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/pyarena/pyarena/internal/headers"
 	"github.com/pyarena/pyarena/internal/pin"
 	"github.com/pyarena/pyarena/osmem"
 )
@@ -230,8 +231,7 @@ func misuses() (all []misuse) {
 		return verdictOf(a.UnsafeFree(unsafe.Add(mustMalloc(t, a, 64), 1)))
 	})
 	add("free of the allocator's own structures", func(t *testing.T, a *Allocator) string {
-		p := mustMalloc(t, a, 64)
-		return verdictOf(a.UnsafeFree(unsafe.Add(p, -int(uintptr(p)&(1<<20-1)))))
+		return verdictOf(a.UnsafeFree(unsafe.Pointer(headers.Lookup(uintptr(mustMalloc(t, a, 64))))))
 	})
 	add("free of another allocator's block", func(t *testing.T, a *Allocator) string {
 		other := newAllocator(t, Options{})

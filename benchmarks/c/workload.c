@@ -696,8 +696,16 @@ static void grow(int64_t n) {
 		*slot = malloc(VALUE);
 		*(volatile uint64_t *)*slot = 1;
 	}
-	printf("{\"growth\":{\"blocks\":%lld,\"make_ns\":%.3f,\"swap_ns\":%.3f,\"overhead_b\":%.3f}}\n", (long long)n,
-		(double)made / n, (double)(now() - begun) / SWAPS, ((double)after - (double)before) / n - VALUE);
+	uint64_t swapped = now() - begun;
+	for (int64_t i = n - 1; i > 0; i--) {
+		int64_t j = below(&t, i + 1);
+		void *p = slots[i];
+		slots[i] = slots[j], slots[j] = p;
+	}
+	begun = now();
+	for (int64_t i = 0; i < n; i++) free(slots[i]);
+	printf("{\"growth\":{\"blocks\":%lld,\"make_ns\":%.3f,\"swap_ns\":%.3f,\"free_ns\":%.3f,\"overhead_b\":%.3f}}\n", (long long)n,
+		(double)made / n, (double)swapped / SWAPS, (double)(now() - begun) / n, ((double)after - (double)before) / n - VALUE);
 }
 
 static void decay(void) {

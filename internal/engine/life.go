@@ -339,8 +339,10 @@ func usable(s *shard.Shard) bool {
 func (l *Life) Close(v *View) {
 	l.trimming.Lock()
 	defer l.trimming.Unlock()
+	before := dug()
 	if l.shut(v) {
 		bury(l, slices.Concat(l.left, l.retired, l.Arenas.Close()), l.Huge.Shut())
+		unearth(before, 2)
 	}
 }
 

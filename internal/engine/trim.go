@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -213,10 +215,12 @@ func (l *Life) tick() (again bool) {
 	return busy || arenas || mappings || len(l.left)+len(l.retired) > 0
 }
 
-// graves are closed lives whose pages are still to be unmapped.
+// graves are closed lives whose pages are still to be unmapped, in the order in which they were
+// closed.
 var graves struct {
 	sync.Mutex
 	list []grave
+	gone uint64 // graves that are not in the list any more
 }
 
 // refusals counts what the system refused to unmap for lives that were closed.
@@ -232,7 +236,9 @@ type grave struct {
 	huge   []huge.Retained
 }
 
-// bury leaves the pages of a life to the janitor. Their headers are cleared.
+// bury leaves the pages of a life to the next Close, or to the janitor. Their headers are cleared.
+// A Close has a grace period anyway: so a program that closes an allocator for each request
+// needs no other, and unmaps them where it works.
 func bury(l *Life, arenas []arena.Retired, mappings []huge.Retained) {
 	if len(arenas) == 0 && len(mappings) == 0 {
 		giveID(l.id) // it was in no header
@@ -244,22 +250,54 @@ func bury(l *Life, arenas []arena.Retired, mappings []huge.Retained) {
 	callFuneral()
 }
 
+// dug returns the number of graves that there have been. A grace period that begins after is
+// theirs.
+func dug() uint64 {
+	graves.Lock()
+	defer graves.Unlock()
+	return graves.gone + uint64(len(graves.list))
+}
+
 // Funeral unmaps what is left of closed lives, after a grace period for those who look at
 // pointers of any allocator.
 func Funeral() {
+	n := dug()
 	graves.Lock()
-	defer graves.Unlock() // so that whoever comes second finds them unmapped
-	if len(graves.list) == 0 {
-		return
+	left := len(graves.list)
+	graves.Unlock()
+	if left > 0 {
+		pin.Wait()
 	}
-	pin.Wait()
-	for _, g := range graves.list {
+	unearth(n, math.MaxInt)
+}
+
+// unmapping is held while the pages of closed lives are unmapped, so that whoever comes second
+// finds them unmapped.
+var unmapping sync.Mutex
+
+// unearth unmaps those of the first n graves that are left, whose grace period is over, up to so
+// many mappings.
+func unearth(n uint64, most int) {
+	unmapping.Lock()
+	defer unmapping.Unlock()
+	graves.Lock()
+	k := 0
+	for ; k < len(graves.list) && graves.gone+uint64(k) < n; k++ {
+		if most -= len(graves.list[k].arenas) + len(graves.list[k].huge); most < 0 {
+			break
+		}
+	}
+	now := slices.Clone(graves.list[:k])
+	graves.list = slices.Delete(graves.list, 0, k)
+	graves.gone += uint64(k)
+	graves.Unlock()
+	for _, g := range now {
 		_ = g.l.Arenas.Unmap(g.arenas, g.l.conf.Keep) // what is refused is an orphan, and counted
 		_ = g.l.Huge.Release(g.huge)
 		refusals.Add(g.l.Arenas.Counts.Refusals.Load() + g.l.Huge.Refusals.Load())
 		giveID(g.l.id)
 	}
-	clear(graves.list)
-	graves.list = graves.list[:0]
-	arena.RetryOrphans(false)
+	if most > 0 {
+		arena.RetryOrphans(false)
+	}
 }

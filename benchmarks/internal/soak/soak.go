@@ -275,7 +275,11 @@ func (r *run) settle(ctx context.Context, what string) (s Sample) {
 	}
 	r.Show(what + ": everything is freed")
 	runtime.GC() // finds heaps that were not released
-	if stats := r.a.Stats(); stats.LiveBlocks != 0 || stats.InUseBytes != 0 {
+	stats := r.a.Stats()
+	for until := time.Now().Add(10 * time.Second); stats.LiveBlocks != 0 && time.Now().Before(until); stats = r.a.Stats() {
+		time.Sleep(time.Millisecond) // what these have in hand is on its way to the pools
+	}
+	if stats.LiveBlocks != 0 || stats.InUseBytes != 0 {
 		r.fail(fmt.Errorf("%s: %d blocks of %s are live after all were freed", what, stats.LiveBlocks, humanize.IBytes(stats.InUseBytes)))
 		return s
 	}

@@ -86,14 +86,14 @@ func (r *Report) writeRatios(out io.Writer, title string, threads int, figure fu
 
 func (r *Report) writeGrowth(out io.Writer) {
 	fmt.Fprint(out, "\n## As the number of live 64-byte blocks grows\n\n"+
-		"To make one while they become so many; to free a random one and make another; resident bytes of a block beyond its 64.\n\n")
-	rows := [][]string{{"", "live blocks", "make", "replace", "overhead"}}
+		"To make one while they become so many; to free a random one and make another; to free all, in random order; resident bytes of a block beyond its 64.\n\n")
+	rows := [][]string{{"", "live blocks", "make", "replace", "free", "overhead"}}
 	for _, impl := range r.impls() {
 		for _, s := range r.samples(Growth, impl) {
 			g := s.Growth
 			rows = append(rows, []string{
 				impl, humanize.Comma(int64(g.Blocks)),
-				fmt.Sprintf("%.1f ns", g.MakeNs), fmt.Sprintf("%.1f ns", g.SwapNs), fmt.Sprintf("%.1f B", g.Overhead),
+				fmt.Sprintf("%.1f ns", g.MakeNs), fmt.Sprintf("%.1f ns", g.SwapNs), fmt.Sprintf("%.1f ns", g.FreeNs), fmt.Sprintf("%.1f B", g.Overhead),
 			})
 		}
 	}

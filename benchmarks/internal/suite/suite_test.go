@@ -48,7 +48,7 @@ func example() *Report {
 	add(TraceName("git"), 3, "pymalloc", sample(30, 3))
 	add(TraceName("git"), 3, "goheap", sample(60, 12))
 	for _, n := range []int{1000, 10_000} {
-		s := Sample{Growth: workload.Growth{Blocks: n, MakeNs: 10, SwapNs: 20 + float64(n)/1000, Overhead: 1.5}}
+		s := Sample{Growth: workload.Growth{Blocks: n, MakeNs: 10, SwapNs: 20 + float64(n)/1000, FreeNs: 7, Overhead: 1.5}}
 		row := &Row{Workload: Growth, Threads: 1, Impl: "pymalloc", Samples: []Sample{s}}
 		r.Rows = append(r.Rows, row)
 	}

@@ -18,6 +18,7 @@ type Growth struct {
 	Blocks   int     `json:"blocks"`
 	MakeNs   float64 `json:"make_ns"`    // of a block, while they become so many
 	SwapNs   float64 `json:"swap_ns"`    // to free a random one and make another
+	FreeNs   float64 `json:"free_ns"`    // to free them all, in random order
 	Overhead float64 `json:"overhead_b"` // resident bytes of a block beyond its own
 }
 
@@ -48,7 +49,7 @@ func fillValues(w impl.Mallocer, table []unsafe.Pointer) error {
 	return nil
 }
 
-// Grow makes n live blocks, and replaces random ones.
+// Grow makes n live blocks, replaces random ones, and frees all in random order.
 func Grow(info impl.Info, n int) (g Growth, err error) {
 	w := info.New(1).Worker()
 	defer w.Release()
@@ -77,6 +78,18 @@ func Grow(info impl.Info, n int) (g Growth, err error) {
 		*(*uint64)(*slot) = 1
 	}
 	g.SwapNs = perOp(begun, swaps)
+	for i := n - 1; i > 0; i-- {
+		j := r.below(i + 1)
+		table[i], table[j] = table[j], table[i]
+	}
+	begun = time.Now()
+	for _, p := range table {
+		if err := m.UnsafeFree(p); err != nil {
+			return g, err
+		}
+	}
+	g.FreeNs = perOp(begun, n)
+	clear(table)
 	runtime.KeepAlive(table)
 	return g, nil
 }
