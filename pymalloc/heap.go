@@ -80,63 +80,6 @@ func (h *Heap) allocSlow(call string, size, align int) (p unsafe.Pointer, clean 
 	return p, clean, err
 }
 
-// UnsafeMalloc is [Allocator.UnsafeMalloc] on this heap.
-//
-//go:noinline
-func (h *Heap) UnsafeMalloc(size int) (unsafe.Pointer, error) {
-	if s := h.e.Shard; s != nil && uint(size)-1 < engine.SmallMax {
-		c := engine.ClassOf(size)
-		engine.Used(h)
-		s.Begin()
-		if engine.Plain(s) {
-			m := s.Of(c)
-			if p := engine.Peek(m); engine.IsSealed(p) {
-				engine.Pop(m, p)
-				s.End()
-				runtime.KeepAlive(h)
-				return p, nil
-			}
-		} else if p := engine.Get(s, size); p != nil {
-			s.End()
-			runtime.KeepAlive(h)
-			return p, nil
-		}
-		s.End()
-	}
-	p, _, err := h.allocSlow("Heap.UnsafeMalloc", size, 1)
-	return p, err
-}
-
-// UnsafeCalloc is [Allocator.UnsafeCalloc] on this heap.
-func (h *Heap) UnsafeCalloc(size int) (unsafe.Pointer, error) {
-	if s := h.e.Shard; s != nil && uint(size)-1 < engine.SmallMax {
-		c := engine.ClassOf(size)
-		engine.Used(h)
-		s.Begin()
-		if engine.Plain(s) {
-			m := s.Of(c)
-			if p := engine.Peek(m); engine.IsSealed(p) {
-				engine.Pop(m, p)
-				s.End()
-				runtime.KeepAlive(h)
-				zero(p, size)
-				return p, nil
-			}
-		} else if p := engine.Get(s, size); p != nil {
-			s.End()
-			runtime.KeepAlive(h)
-			zero(p, size)
-			return p, nil
-		}
-		s.End()
-	}
-	p, clean, err := h.allocSlow("Heap.UnsafeCalloc", size, 1)
-	if !clean && p != nil {
-		zero(p, size)
-	}
-	return p, err
-}
-
 // UnsafeAlignedMalloc is [Allocator.UnsafeAlignedMalloc] on this heap.
 func (h *Heap) UnsafeAlignedMalloc(size, align int) (unsafe.Pointer, error) {
 	_ = h.a // a nil h faults here
@@ -155,46 +98,12 @@ func (h *Heap) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, error)
 	return q, err
 }
 
-// UnsafeFree is [Allocator.UnsafeFree] on this heap. The block may be any of the
-// allocator's.
-//
-//go:noinline
-func (h *Heap) UnsafeFree(p unsafe.Pointer) error {
-	if s := h.e.Shard; s != nil {
-		b := engine.Find(uintptr(p))
-		engine.Used(h)
-		s.Begin()
-		w := b.Load()
-		for {
-			if engine.Plainly(s, w) {
-				if engine.IsBlock(b, uintptr(p)) && !engine.IsSealed(p) {
-					m := engine.ClassOfPool(s, w)
-					if at := engine.Room(m); at != 0 {
-						engine.Push(m, p, at)
-						s.End()
-						runtime.KeepAlive(h)
-						return nil
-					}
-				}
-				break
-			}
-			if w.Kind() != engine.Inner {
-				break
-			}
-			b = engine.First(b, w)
-			w = b.Load()
-		}
-		out, done := engine.Keep(s, b, w, p)
-		s.End()
-		if done {
-			runtime.KeepAlive(h)
-			return freeError("Heap.UnsafeFree", uintptr(p), out)
-		}
-	}
+// freeSlow is what the fast path of free leaves.
+func (h *Heap) freeSlow(call string, p unsafe.Pointer) error {
 	if h.a == nil && p != nil {
-		return freeError("Heap.UnsafeFree", uintptr(p), engine.NotOurs)
+		return freeError(call, uintptr(p), engine.NotOurs)
 	}
-	err := h.a.freeSlow("Heap.UnsafeFree", &h.e, p)
+	err := h.a.freeSlow(call, &h.e, p)
 	runtime.KeepAlive(h)
 	return err
 }
@@ -222,24 +131,3 @@ func (h *Heap) Free(b []byte) error { return as("Heap.Free", h.UnsafeFree(pointe
 
 // Owns is [Allocator.Owns] of the heap's allocator.
 func (h *Heap) Owns(p unsafe.Pointer) bool { return h.a != nil && h.a.Owns(p) }
-
-// UnsafeMallocBatch is [Allocator.UnsafeMallocBatch] on this heap.
-func (h *Heap) UnsafeMallocBatch(ps []unsafe.Pointer, size int) error {
-	if size < 0 {
-		panic("pymalloc: Heap.UnsafeMallocBatch: negative size")
-	}
-	for i := range ps {
-		p, err := h.UnsafeMalloc(size)
-		if err != nil {
-			clear(ps[i:])
-			return as("Heap.UnsafeMallocBatch", err)
-		}
-		ps[i] = p
-	}
-	return nil
-}
-
-// UnsafeFreeBatch is [Allocator.UnsafeFreeBatch] on this heap.
-func (h *Heap) UnsafeFreeBatch(ps []unsafe.Pointer) error {
-	return freeEach(h, "Heap.UnsafeFreeBatch", ps)
-}
