@@ -770,7 +770,7 @@ func TestWithoutCollector(t *testing.T) {
 }
 
 // A released heap still frees, and without a shard: pools whose last block is freed
-// so are not forgotten, be they abandoned or in the hand of a trim.
+// so are not forgotten, be they full or in the hand of a trim.
 func TestFreeWithoutShard(t *testing.T) {
 	a := newAllocator(t, Options{})
 	for round := range 20 {

@@ -88,7 +88,7 @@ func TestHugeMoves(t *testing.T) {
 		if p != q { // the system may find room behind it
 			moved++
 			if e := headers.Lookup(uintptr(p)).Load(); e != 0 {
-				t.Errorf("the arena map has %#x for the old place", e)
+				t.Errorf("the header table has %#x for the old place", e)
 			}
 			if n, v := huge.Usable(p); n != 0 || v != pool.NotOurs {
 				t.Errorf("the table has %d bytes, %d, for the old place", n, v)
@@ -354,7 +354,7 @@ func TestSpareGoesBack(t *testing.T) {
 }
 
 // Blocks that grow by moving and shrink beside others, small mappings among them, and
-// Trims, all at once: none takes another's place in the arena map.
+// Trims, all at once: none takes another's place in the header table.
 func TestMovesTogether(t *testing.T) {
 	moves(t)
 	defer stuck()()

@@ -4,7 +4,7 @@ import "sync/atomic"
 
 // A request for which there is no room, at the limit or where the system refuses,
 // tries to find some by giving back what is idle, as Trim does, and then asks once
-// more. That stops the world, so a service that stays at its limit must not pay it
+// more. That looks at every pool, so a service that stays at its limit must not pay it
 // for every request that is refused.
 //
 // A try takes the pools of all shards. What is freed after it, and could be given
