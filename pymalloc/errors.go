@@ -14,20 +14,20 @@ import (
 // that returns ErrCorrupted has taken the damaged block out of use; the next goes on.
 var (
 	// ErrNotOwned: no block of this allocator begins at the address.
-	ErrNotOwned = errors.New("not a block of this allocator")
+	ErrNotOwned error = engine.Error("not a block of this allocator")
 	// ErrDoubleFree: the block is free already.
-	ErrDoubleFree = errors.New("block is free already")
+	ErrDoubleFree error = engine.Error("block is free already")
 	// ErrCorrupted: a program wrote to memory that it did not own, most often to a
 	// block after it was freed.
-	ErrCorrupted = errors.New("memory is corrupted")
+	ErrCorrupted error = engine.Error("memory is corrupted")
 	// ErrOverrun: the block was written to beyond its end. It is not freed, and
 	// never handed out again. Only allocators with Canaries notice. It is an
 	// ErrCorrupted too.
 	ErrOverrun = fmt.Errorf("block was written to beyond its end: %w", ErrCorrupted)
 	// ErrOptions: an option is out of range, or conflicts with another.
-	ErrOptions = errors.New("invalid option")
+	ErrOptions error = engine.Error("invalid option")
 	// ErrReleased: the heap was released, or its allocator closed.
-	ErrReleased = errors.New("heap is released")
+	ErrReleased error = engine.Error("heap is released")
 	// ErrTooManyHeaps: the allocator has as many heaps as it may: release those that are
 	// not used any more.
 	ErrTooManyHeaps = engine.ErrTooManyHeaps
@@ -37,9 +37,9 @@ var (
 var (
 	// ErrNoMemory: the operating system refuses memory, or the request is
 	// larger than any address space. The cause is wrapped as well.
-	ErrNoMemory = errors.New("out of memory")
+	ErrNoMemory error = engine.Error("out of memory")
 	// ErrLimit: Options.LimitBytes is reached. It is an ErrNoMemory too.
-	ErrLimit = errors.New("memory limit reached")
+	ErrLimit error = engine.Error("memory limit reached")
 	// ErrTooManyMappings: nine tenths of the mappings that the system allows a process are
 	// taken (vm.max_map_count on Linux). It comes with an ErrNoMemory.
 	ErrTooManyMappings = engine.ErrMappings
@@ -87,7 +87,7 @@ func (e *SizeError) Error() string {
 // Unwrap returns ErrNoMemory and the cause.
 func (e *SizeError) Unwrap() []error { return []error{ErrNoMemory, e.Err} }
 
-var errTooLarge = errors.New("larger than any address space")
+var errTooLarge error = engine.Error("larger than any address space")
 
 // allocError makes an error of the engine that of a call. p is the block, if one is corrupted.
 func allocError(call string, size int, p unsafe.Pointer, err error) error {

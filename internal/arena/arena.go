@@ -55,7 +55,6 @@ package arena
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -71,10 +70,10 @@ import (
 )
 
 // ErrClosed is returned by a set whose allocator was closed meanwhile.
-var ErrClosed = errors.New("arena: allocator closed")
+var ErrClosed error = pool.Error("arena: allocator closed")
 
 // ErrLimit is returned when a mapping would exceed the limit.
-var ErrLimit = errors.New("arena: memory limit reached")
+var ErrLimit error = pool.Error("arena: memory limit reached")
 
 // Retired is an arena whose headers are cleared, to be unmapped after a grace period.
 type Retired struct {

@@ -2,7 +2,6 @@ package arena
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"math"
 	"os"
@@ -12,12 +11,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/osmem"
 )
 
 // ErrMappings is returned when the process has nearly as many mappings as its system lets
 // it have. Beyond that a system refuses to unmap, too, and a Go program cannot grow its heap.
-var ErrMappings = errors.New("arena: nine tenths of the mappings that the system allows the process are in use: " +
+var ErrMappings error = pool.Error("arena: nine tenths of the mappings that the system allows the process are in use: " +
 	"raise vm.max_map_count (sysctl -w vm.max_map_count=262144), or ArenaBytes")
 
 // Mappings counts the process's mappings that are ours: arenas, huge mappings, and the

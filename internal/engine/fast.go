@@ -15,6 +15,7 @@ import (
 // What the public package needs of those below.
 type (
 	Outcome = pool.Outcome
+	Error   = pool.Error
 	Shard   = shard.Shard
 	Header  = headers.Header
 	Word    = headers.Word

@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"errors"
-	"fmt"
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/addr"
@@ -18,8 +16,8 @@ const MaxShards = 1<<24 - 1
 
 // Errors of Malloc. The address beside ErrCorrupted is that of the block.
 var (
-	ErrCorrupted    = errors.New("a free block was written to")
-	ErrTooManyHeaps = fmt.Errorf("there are %d heaps and shards of Ps, the most that an allocator may have", MaxShards)
+	ErrCorrupted    error = pool.Error("a free block was written to")
+	ErrTooManyHeaps error = pool.Error("there are 16,777,215 heaps and shards of Ps, the most that an allocator may have")
 )
 
 // Malloc returns a block of class c for the heap, or for the P if hp is nil, and whether it is

@@ -12,16 +12,24 @@ import (
 	"github.com/pyarena/pyarena/internal/sizeclass"
 )
 
-// The metadata allocator is a life without shards: shards and magazines are its blocks, taken
-// from pools and given to them one at a time. So an allocator, a Heap and a Space cost no
-// mapping of their own, and what they leave goes back as everything does.
-var meta = sync.OnceValue(func() *Life {
-	g, err := arena.NewGeometry(arena.DefaultBytes)
-	if err != nil {
-		panic(err) // the default is one that there is
-	}
-	return Open(Config{Geometry: g, RetainBytes: 4 << 20, RetainDelay: time.Second}, nil)
-})
+// meta returns the metadata allocator. It is a life without shards: shards and magazines are
+// its blocks, taken from pools and given to them one at a time. So an allocator, a Heap and a
+// Space cost no mapping of their own, and what they leave goes back as everything does.
+func meta() *Life {
+	metadata.once.Do(func() {
+		g, err := arena.NewGeometry(arena.DefaultBytes)
+		if err != nil {
+			panic(err) // the default is one that there is
+		}
+		metadata.life = Open(Config{Geometry: g, RetainBytes: 4 << 20, RetainDelay: time.Second}, nil)
+	})
+	return metadata.life
+}
+
+var metadata struct {
+	once sync.Once
+	life *Life
+}
 
 // metaAlloc returns zeroed memory of size bytes, at most sizeclass.Max.
 func metaAlloc(size int) (unsafe.Pointer, error) {

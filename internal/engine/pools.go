@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"errors"
-
 	"github.com/pyarena/pyarena/internal/headers"
 	"github.com/pyarena/pyarena/internal/invariant"
 	"github.com/pyarena/pyarena/internal/pool"
@@ -57,7 +55,7 @@ func (l *Life) fill(home uint32, c uint8, b *pool.Hand, most int) (zero bool, er
 	return zero, nil
 }
 
-var errStrange = errors.New("pools without the free blocks that they count: memory was written to by a program that does not own it")
+var errStrange error = pool.Error("pools without the free blocks that they count: memory was written to by a program that does not own it")
 
 // popPool takes a pool of class c from usedpools in hand, or returns nil.
 func (l *Life) popPool(c uint8) *headers.Header {

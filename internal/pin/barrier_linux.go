@@ -12,11 +12,19 @@ const (
 	registerPrivateExpedited = 1 << 4
 )
 
-// registered tells whether the system has the barrier and lets us use it.
-var registered = sync.OnceValue(func() bool {
-	_, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, registerPrivateExpedited, 0, 0)
-	return errno == 0
-})
+var membarrier struct {
+	once sync.Once
+	ok   bool
+}
+
+// registered reports whether the system has the barrier and lets us use it.
+func registered() bool {
+	membarrier.once.Do(func() {
+		_, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, registerPrivateExpedited, 0, 0)
+		membarrier.ok = errno == 0
+	})
+	return membarrier.ok
+}
 
 // Barrier returns after every processor that runs this process has passed a full memory
 // barrier. It must not be called in a section. Any goroutine may call it.

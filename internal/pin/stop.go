@@ -27,12 +27,19 @@ func restful() {
 
 // readStops reports whether ReadMemStats stops the world in this version of Go: the
 // runtime's own histogram of such pauses must count it.
-var readStops = sync.OnceValue(func() bool {
-	before := pauses()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return pauses() > before
-})
+func readStops() bool {
+	statsStop.once.Do(func() {
+		before := pauses()
+		runtime.ReadMemStats(&stops.stats)
+		statsStop.ok = pauses() > before
+	})
+	return statsStop.ok
+}
+
+var statsStop struct {
+	once sync.Once
+	ok   bool
+}
 
 // pauses returns how many stop-the-world pauses there were that are not the collector's.
 func pauses() (n uint64) {

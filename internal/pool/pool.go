@@ -64,6 +64,11 @@ const (
 	Overrun                // a block that was written to beyond its end
 )
 
+// Error is an error that is made when the program is built, not when it starts.
+type Error string
+
+func (e Error) Error() string { return string(e) }
+
 // Most is how many addresses a slow path moves at once.
 const Most = 64
 
