@@ -86,7 +86,8 @@
 //     frees on the P, or the Heap, that the block's pool is at home with. Mostly the malloc that
 //     would hand the block out for the second time returns ErrCorrupted then; if the block was
 //     handed out between a free's look and its store, it may have two owners, and its
-//     pool may be given back under it. No allocator that does not lock can tell that.
+//     pool may be given back under it. So it is with a second free that is under way while a Trim,
+//     or the janitor, gives the block's pool back. No allocator that does not lock can tell that.
 //   - An Allocator or a Heap must not be copied. A Heap is for one goroutine at a time.
 //   - A stale pointer into memory that was given back is a fault at best. On
 //     systems where the Go heap may grow into those addresses they are kept; see

@@ -78,6 +78,7 @@ type Life struct {
 	dueAt    int         // its place in the janitor's heap, or -1
 
 	trimming sync.Mutex      // one trim, tick, check or close at a time
+	waiting  atomic.Int32    // arenas in the two lists that follow
 	retired  []arena.Retired // no grace period has begun for them
 	left     []arena.Retired // theirs is under way: see grace
 	found    []*shard.Shard  // of a portion
@@ -213,6 +214,9 @@ func (l *Life) newShard(slot int32) (*shard.Shard, error) {
 	case l.closed.Load():
 		metaFree(p)
 		return nil, arena.ErrClosed
+	case slot >= 0 && l.slots[slot].Load() != nil: // another was faster
+		metaFree(p)
+		return l.slots[slot].Load(), nil
 	case n > 0:
 		id, l.ids = l.ids[n-1], l.ids[:n-1]
 	case l.nextID == MaxShards:
@@ -225,6 +229,9 @@ func (l *Life) newShard(slot int32) (*shard.Shard, error) {
 	s.Init(l.id, id, slot, l.mode, rand.Uint64())
 	s.Position = int32(len(l.shards))
 	l.shards = append(l.shards, s)
+	if slot >= 0 {
+		l.slots[slot].Store(s) // with the list, so that Close finds both or neither
+	}
 	return s, nil
 }
 
@@ -251,13 +258,7 @@ func (l *Life) install(token int) {
 	if uint(token) >= uint(len(l.slots)) || l.slots[token].Load() != nil {
 		return
 	}
-	s, err := l.newShard(int32(token))
-	if err != nil {
-		return // it works without
-	}
-	if !l.slots[token].CompareAndSwap(nil, s) && l.forget(s) {
-		metaFree(unsafe.Pointer(s))
-	}
+	_, _ = l.newShard(int32(token)) // it works without
 }
 
 // NewHeap returns a heap.

@@ -189,6 +189,7 @@ func (l *Life) grow(hp *Heap, c uint8, was, n int) {
 		metaFreeAt(old)
 	}
 	l.stir() // from now on frees go where no slow path sees them
+	l.arm()
 }
 
 // retire scatters what the rotor has found idle in class c, frees the magazines that it has

@@ -26,12 +26,10 @@ func (l *Life) fill(home uint32, c uint8, b *pool.Hand, most int) (zero bool, er
 				return false, err
 			}
 		}
-		if pool.Empty(h) && h.Carved.Load() > 0 {
-			l.classes[c].empties.Add(-1)
-		}
 		if w := h.Load(); home != 0 && w.Home() != home {
 			h.Store(w.At(home))
 		}
+		blocks, isNew := int32(h.Blocks), h.Carved.Load() == 0
 		got, fresh := pool.Take(h, b, most-b.N, ahead)
 		zero = zero && h.Clean && got == fresh
 		if got == 0 {
@@ -39,7 +37,11 @@ func (l *Life) fill(home uint32, c uint8, b *pool.Hand, most int) (zero bool, er
 			continue
 		}
 		number := h.Number
-		if pool.Left(h, got) {
+		hand, was := pool.Left(h, got)
+		if was == blocks && !isNew {
+			l.classes[c].empties.Add(-1)
+		}
+		if hand {
 			if invariant.Enabled {
 				invariant.Check(pool.Consistent(h), "refill: a pool that is not consistent")
 			}

@@ -1,6 +1,11 @@
 package engine
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/pyarena/pyarena/internal/pin"
+)
 
 // A request for which there is no room, at the limit or where the system refuses,
 // tries to find some by giving back what is idle, as Trim does, and then asks once
@@ -18,6 +23,9 @@ import "sync/atomic"
 
 // maxStirs bounds the stirs that a try waits for.
 const maxStirs = 1 << 20
+
+// patience is how long a try waits for heaps that were descheduled in the middle of a call.
+const patience = 50 * time.Millisecond
 
 // reclaims says when a try is due.
 type reclaims struct {
@@ -54,7 +62,7 @@ func (l *Life) mayHelp() bool {
 	enough := min(l.reclaims.enough.Load(), uint32(l.Arenas.UsedUnits()/8+1))
 	_, mappings := l.Huge.HasFree()
 	_, arenas := l.Arenas.HasFree()
-	return l.reclaims.stirs.Load() >= enough || mappings || arenas
+	return l.reclaims.stirs.Load() >= enough || mappings || arenas || l.waiting.Load() > 0
 }
 
 // reclaim gives back what is idle, if that may help a request that has found no
@@ -77,6 +85,10 @@ func (l *Life) reclaim(seen uint32) bool {
 	r.enough.Store(min(max(1, 2*r.enough.Load()), maxStirs))
 	r.stirs.Store(0)  // before the pools are taken: what is freed from now on counts
 	_ = l.trim(false) // what the system refuses to take is there to be used
+	for n, begun := 0, time.Now(); l.waiting.Load() > 0 && n < 16 && time.Since(begun) < patience; n++ {
+		pin.Yield(n) // heaps in the middle of a call keep arenas that are free
+		_ = l.unmap(nil, false)
+	}
 	r.tries.Add(1)
 	return true
 }

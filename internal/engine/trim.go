@@ -65,6 +65,7 @@ func (l *Life) claim(want func(s *shard.Shard) bool, f func(s *shard.Shard)) {
 				f(s)
 			} else {
 				l.stir() // what it has is for the next time
+				l.arm()
 			}
 			s.State.And(^uint64(shard.Claimed))
 			if !s.Claim.CompareAndSwap(shard.Taken, shard.Free) {
@@ -132,6 +133,9 @@ func (l *Life) unmap(retired []arena.Retired, all bool) (first error) {
 		_ = l.Arenas.Unmap(l.left, l.conf.Keep) // what is refused is tried again
 		l.left = l.left[:0]
 	}
+	if l.waiting.Store(int32(len(l.left) + len(l.retired))); l.waiting.Load() > 0 {
+		l.arm()
+	}
 	for _, err := range []error{l.Huge.Retry(all), l.Arenas.Retry(l.conf.Keep, all)} {
 		if first == nil {
 			first = err
@@ -194,9 +198,13 @@ func (l *Life) tick() (again bool) {
 		return idle
 	}, func(s *shard.Shard) {
 		for c := range uint8(sizeclass.Count) {
-			if m := s.Of(c); m.Mags != 0 && m.Look() == s.Seen[c] {
+			switch m := s.Of(c); {
+			case m.Mags == 0:
+			case m.Look() == s.Seen[c]:
 				l.drainClass(s, c)
 				s.Seen[c] = 0
+			default:
+				busy = true // it has moved meanwhile
 			}
 		}
 	})
@@ -212,7 +220,7 @@ func (l *Life) tick() (again bool) {
 	_ = l.unmap(l.Arenas.Retire(2, retain), false) // what is refused is counted, and tried again
 	arenas, _ := l.Arenas.HasFree()
 	mappings, _ := l.Huge.HasFree()
-	return busy || arenas || mappings || len(l.left)+len(l.retired) > 0
+	return busy || arenas || mappings || l.waiting.Load() > 0
 }
 
 // graves are closed lives whose pages are still to be unmapped, in the order in which they were
@@ -278,7 +286,11 @@ var unmapping sync.Mutex
 // unearth unmaps those of the first n graves that are left, whose grace period is over, up to so
 // many mappings.
 func unearth(n uint64, most int) {
-	unmapping.Lock()
+	if all := most == math.MaxInt; all {
+		unmapping.Lock()
+	} else if !unmapping.TryLock() {
+		return // whoever has it may take long
+	}
 	defer unmapping.Unlock()
 	graves.Lock()
 	k := 0

@@ -42,8 +42,8 @@ func firstHigh() uintptr {
 // freshHighLeaf is freshLeaf for addresses that Find does not know. There must be some.
 func freshHighLeaf(t *testing.T) uintptr {
 	t.Helper()
-	taken.high += 2
 	p := firstHigh() + uintptr(taken.high<<leafLog)
+	taken.high += 2
 	if h := Lookup(p); h != &foreign {
 		t.Fatalf("%#x has a header already", p)
 	}
@@ -130,13 +130,16 @@ func TestWord(t *testing.T) {
 // Addresses of nobody have the header that is never written.
 func TestForeign(t *testing.T) {
 	p := freshLeaf(t)
-	grow(t, p, LeafBytes)
+	h := grow(t, p, LeafBytes)
+	if again := grow(t, p, LeafBytes); again != h {
+		t.Errorf("the second Grow returns %p, want %p", again, h)
+	}
 	addresses := []uintptr{
 		0, 1, UnitBytes - 1, UnitBytes, LeafBytes - 1, ^uintptr(0), ^uintptr(0) - UnitBytes,
 		p - 1, p - UnitBytes, p - LeafBytes, p + LeafBytes, p + LeafBytes + UnitBytes, p + 2*LeafBytes - 1,
 	}
 	if high := firstHigh(); high != 0 { // and the last below, and those with a known one's lower bits
-		addresses = append(addresses, high-1, high, high+p, high+high/2, ^high, -high, -high+p)
+		addresses = append(addresses, high-1, high+LeafBytes, high+2*LeafBytes-1, high+p, high+high/2, ^high, -high, -high+p)
 	}
 	for _, a := range addresses {
 		if h := Lookup(a); h != &foreign {

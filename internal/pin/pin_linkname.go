@@ -4,7 +4,10 @@ package pin
 
 import (
 	"runtime"
+	"sync/atomic"
 	_ "unsafe" // for go:linkname
+
+	"github.com/pyarena/pyarena/internal/race"
 )
 
 // Pinned is false where sections hold a record instead of being pinned.
@@ -30,8 +33,19 @@ func Exit(token int) {
 	procUnpin()
 }
 
-// inUse returns how many of the records are used.
-func inUse() int { return min(runtime.GOMAXPROCS(0), MaxPs) }
+// inUse returns how many of the records are used. The race detector does not know that Ps that
+// are gone have ended their sections, so it is to be told.
+func inUse() int {
+	n := int32(min(runtime.GOMAXPROCS(0), MaxPs))
+	if race.Enabled {
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		n = max(n, most.Load())
+	}
+	return int(n)
+}
+
+var most atomic.Int32
 
 // Slots returns how many tokens there are.
 func Slots() int { return runtime.GOMAXPROCS(0) }

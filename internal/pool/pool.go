@@ -197,8 +197,11 @@ func Take(h *Header, b *Hand, most int, ahead uint32) (got, fresh int) {
 }
 
 // Left subtracts got blocks, which Take took, and reports whether the pool has more and is
-// in hand still. Else the hand has ended.
-func Left(h *Header, got int) bool { return h.Count.Add(int32(-got)) > 0 }
+// in hand still. Else the hand has ended. It returns what the count was.
+func Left(h *Header, got int) (hand bool, was int32) {
+	left := h.Count.Add(int32(-got))
+	return left > 0, left + int32(got)
+}
 
 // Give gives blocks of one pool back: mask says which of word i of its bitmap. It returns
 // how many of them were not there already. The count is not changed: that is [Gave].

@@ -85,7 +85,8 @@ func isSet(h *Header, i uint32) bool { return h.Bits[i/64].Load()>>(i%64)&1 == 1
 func take(h *Header, most int, ahead uint32) (blocks []uintptr, more bool) {
 	var b Hand
 	got, _ := Take(h, &b, most, ahead)
-	return slices.Clone(b.P[:b.N]), Left(h, got)
+	hand, _ := Left(h, got)
+	return slices.Clone(b.P[:b.N]), hand
 }
 
 // takeAll takes all blocks out of the pool in hand.
@@ -110,7 +111,7 @@ func give(h *Header, p uintptr) (given int, hand bool, count int32) {
 // there, and none was handed out.
 func TestFormat(t *testing.T) {
 	g := newGround(t)
-	for _, maxUnits := range []int{15, 16, 63, 64} {
+	for _, maxUnits := range []int{15, 64} {
 		for c, s := range sizeclass.Shapes(unit, maxUnits) {
 			for i := 0; i+int(s.Units) <= 64; i++ {
 				h := g.raw(i, s.Units)
@@ -282,7 +283,7 @@ func TestTake(t *testing.T) {
 			if i := c.wantCarved; IsSealed(Block(h, i)) || !isSet(h, i) {
 				t.Errorf("block %d, beyond what is carved, was touched", i)
 			}
-			if !Left(h, got) || h.Count.Load() != count-int32(got) {
+			if hand, was := Left(h, got); !hand || was != count || h.Count.Load() != count-int32(got) {
 				t.Errorf("the pool counts %d after %d of %d", h.Count.Load(), got, count)
 			}
 			if err := Check(h); err != nil {
@@ -358,8 +359,8 @@ func (m *model) step(t *testing.T, r *rand.Rand) {
 			m.out = append(m.out, p)
 		}
 		m.inHand = m.free() > 0
-		if left := Left(h, got); left != m.inHand {
-			t.Fatalf("Left = %t with %d blocks in the pool", left, m.free())
+		if left, was := Left(h, got); left != m.inHand || int(was) != m.free()+got {
+			t.Fatalf("Left = %t, %d, after %d, with %d blocks in the pool", left, was, got, m.free())
 		}
 	case op < 6 && len(m.out) > 0: // hand out
 		k := r.IntN(len(m.out))
@@ -551,7 +552,7 @@ func TestBelowZero(t *testing.T) {
 	if given := Give(h, 0, 1); given != 1 {
 		t.Fatalf("gave %d", given)
 	}
-	if Left(h, got) || h.Count.Load() != 0 || !Consistent(h) {
+	if hand, was := Left(h, got); hand || was != 1 || h.Count.Load() != 0 || !Consistent(h) {
 		t.Errorf("the hand has not ended, with the count %d", h.Count.Load())
 	}
 	if hand, count := Gave(h, 1); !hand || count != 1 {
@@ -571,8 +572,8 @@ func TestBelowZero(t *testing.T) {
 	}
 }
 
-// Of many who give blocks to a full pool at once one takes it in hand; of many who give the
-// same block one has given it.
+// Of many who give all blocks to a full pool at once one takes it in hand, each block is given
+// by one of them, and one sees that it was the last.
 func TestOneHand(t *testing.T) {
 	const workers = 8
 	g := newGround(t)
@@ -588,11 +589,15 @@ func TestOneHand(t *testing.T) {
 			gate := make(chan struct{})
 			var wg sync.WaitGroup
 			for w := range uint32(workers) {
+				from := uint32(0) // all at the same block, or each at its own
+				if round%2 == 1 {
+					from = w * h.Blocks / workers
+				}
 				wg.Go(func() {
 					<-gate
-					for i := w; i < h.Blocks; i += workers {
+					for k := range h.Blocks {
+						i := (from + k) % h.Blocks
 						given := Give(h, i/64, 1<<(i%64))
-						given += Give(h, 0, 1) // all give the first
 						counted.Add(int32(given))
 						hand, count := Gave(h, given)
 						if hand {
@@ -638,7 +643,11 @@ func (s *stress) refill(b *Hand, most int, me uint32) {
 		s.value[i]++
 	}
 	s.hands.Add(-1)
-	if Left(s.h, got) { // else it is in nobody's hand, or in another's
+	hand, was := Left(s.h, got)
+	if was <= 0 || was > int32(s.h.Blocks) {
+		s.Errorf("the pool in hand counted %d of %d", was, s.h.Blocks)
+	}
+	if hand { // else it is in nobody's hand, or in another's
 		if n := s.hands.Add(1); n != 1 {
 			s.Errorf("%d have the pool in hand, that has more", n)
 		}
@@ -796,7 +805,7 @@ func TestSeal(t *testing.T) {
 
 // Of many who seal a block at once one is told that it was not sealed.
 func TestSealOnce(t *testing.T) {
-	const workers, blocks = 4, 4000
+	const workers, blocks = 4, groundSize / 16
 	g := newGround(t)
 	var first [blocks]atomic.Int32
 	for i := range blocks {
