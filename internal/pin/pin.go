@@ -7,11 +7,12 @@
 //
 // # What may happen in a section
 //
-// Nothing that blocks, allocates on the Go heap, panics or calls the operating system. A
-// section is a handful of loads and stores, for whoever stops the world waits until it has
-// ended. A call inside looks whether the goroutine is to be preempted: that request is
-// dropped then, and comes again 100 µs later. So the fast paths call nothing while they are
-// pinned, and the slow paths work outside.
+// Nothing that blocks, allocates on the Go heap, panics or calls the operating system, and no
+// other section, for the record would be clear when that ends. A section is a handful of loads
+// and stores, for whoever stops the world waits until it has ended. A call inside looks whether
+// the goroutine is to be preempted: that request is dropped then, and comes again 100 µs later.
+// So the fast paths call nothing while they are pinned, but in modes that few use, and the slow
+// paths work outside.
 //
 // # Grace periods
 //

@@ -39,19 +39,19 @@ func Seal(p uintptr) { *word(p) = sealOf(p) }
 //go:nocheckptr
 func Unseal(p uintptr) { *word(p) = 0 }
 
-// IsSealedAt, SealAt and UnsealAt are the same for a pointer, in one step, for the fast paths.
+// IsSealedAt is IsSealed for a pointer: one step less to inline, for the fast paths.
 //
 //go:norace
 //go:nocheckptr
 func IsSealedAt(p unsafe.Pointer) bool { return *(*uint64)(p) == key^uint64(uintptr(p)) }
 
-// SealAt is Seal.
+// SealAt is Seal for a pointer.
 //
 //go:norace
 //go:nocheckptr
 func SealAt(p unsafe.Pointer) { *(*uint64)(p) = key ^ uint64(uintptr(p)) }
 
-// UnsealAt is Unseal.
+// UnsealAt is Unseal for a pointer.
 //
 //go:norace
 //go:nocheckptr
