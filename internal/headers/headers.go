@@ -122,7 +122,8 @@ type Header struct {
 	Rotate  uint8         // see sizeclass.Index
 	Tail    uint8         // bytes of a block that are not the caller's
 	Clean   bool          // nothing was ever written to the units
-	_       [64 - 2*unsafe.Sizeof(uintptr(0)) - 43]byte
+	kept    bool          // nobody uses it, and its page was not dropped: see Drop
+	_       [64 - 2*unsafe.Sizeof(uintptr(0)) - 44]byte
 
 	Count atomic.Int32 // bits that are set, but for what is under way
 	Next  atomic.Uint32
@@ -234,7 +235,12 @@ func Grow(p uintptr, size int) (*Header, error) {
 		}
 		n = add(index, table)
 	}
-	return numbered(p, n), nil
+	h := numbered(p, n)
+	if h.kept {
+		h.kept = false
+		kept.Add(int64(-(size >> UnitLog << headerLog)))
+	}
+	return h, nil
 }
 
 // Prepare sees to it that the next GrowPrepared finds what it needs. The two are called by
@@ -308,15 +314,24 @@ func add(index uint64, table uintptr) uint32 {
 	return leaves
 }
 
-// Drop gives back the memory of the headers of the size bytes at p, all of whose words are
-// 0, where no other header is on their pages. They read as zero then. Nobody else may use
-// the headers meanwhile: the addresses are the caller's still.
+// keepBytes of headers that nobody uses are kept: what is mapped next is likely to need them.
+const keepBytes = 1 << 20
+
+// kept are the bytes of headers that nobody uses, and whose pages were not dropped.
+var kept atomic.Int64
+
+// Drop gives back the memory of the headers of the size bytes at p, which Grow made, and all of
+// whose words are 0, where no other header is on their pages, unless little is kept. They read as
+// zero then. Nobody else may use the headers meanwhile: the addresses are the caller's still.
 func Drop(p uintptr, size int) {
-	h := uintptr(unsafe.Pointer(Lookup(p)))
-	n := size >> UnitLog << headerLog
-	if page := osmem.PageSize(); canDrop && (h|uintptr(n))&uintptr(page-1) == 0 {
-		_ = osmem.Advise(addr.Pointer(h), n, osmem.DontNeed) // it is zero in all that counts
+	h := Lookup(p)
+	at, n := uintptr(unsafe.Pointer(h)), size>>UnitLog<<headerLog
+	droppable := canDrop && (at|uintptr(n))&uintptr(osmem.PageSize()-1) == 0
+	if droppable && kept.Load()+int64(n) > keepBytes && osmem.Advise(addr.Pointer(at), n, osmem.DontNeed) == nil {
+		return // it is zero in all that counts
 	}
+	h.kept = true
+	kept.Add(int64(n))
 }
 
 // Reserved returns the address space of the tables, in bytes.

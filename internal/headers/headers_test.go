@@ -429,8 +429,39 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Drop clears the headers of whole pages where the system can, and no others.
+// Drop keeps a few headers that nobody uses, and counts these until they are used again.
+func TestDropKeeps(t *testing.T) {
+	defer kept.Store(kept.Load())
+	kept.Store(0)
+	units := keepBytes / Bytes / 4 // whose headers are a quarter of what may be kept
+	p := freshLeaf(t)
+	for i := range 5 {
+		h := grow(t, p+uintptr(i*units)*UnitBytes, units*UnitBytes)
+		Drop(p+uintptr(i*units)*UnitBytes, units*UnitBytes)
+		if wasKept := h.Number != 0; wasKept != (i < 4 || !canDrop) {
+			t.Errorf("quarter %d is kept: %t", i, wasKept)
+		}
+	}
+	want := int64(keepBytes)
+	if !canDrop {
+		want += keepBytes / 4
+	}
+	if n := kept.Load(); n != want {
+		t.Errorf("%d bytes are kept, want %d", n, want)
+	}
+	for i := range 5 {
+		grow(t, p+uintptr(i*units)*UnitBytes, units*UnitBytes)
+	}
+	if n := kept.Load(); n != 0 {
+		t.Errorf("%d bytes are kept when all are used again", n)
+	}
+}
+
+// Drop clears the headers of whole pages where the system can, and no others, where enough is
+// kept.
 func TestDrop(t *testing.T) {
+	defer kept.Store(kept.Load())
+	kept.Store(keepBytes)
 	units := osmem.PageSize() / Bytes // whose headers are a page
 	p := freshLeaf(t) + uintptr(8*units)*UnitBytes
 	first := grow(t, p, 4*units*UnitBytes)
