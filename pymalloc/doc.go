@@ -60,8 +60,9 @@
 // [ErrTooManyMappings].
 //
 // Close takes its time by the calls that are under way, not by what is mapped: the pages go
-// some 20 ms later. An allocator costs no mapping until it needs an arena, so one may be made and
-// closed for each request of a server.
+// within 100 ms. Up to four arenas of the default kind are another allocator's until then, as they
+// are, if one asks; not those of hardened or wiping allocators. An allocator costs no mapping
+// until it needs an arena, so one may be made and closed for each request of a server.
 //
 // # Address space
 //

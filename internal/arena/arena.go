@@ -79,6 +79,7 @@ var ErrLimit error = pool.Error("arena: memory limit reached")
 type Retired struct {
 	base unsafe.Pointer
 	zero bool // it has no page that was written to
+	warm bool // its pages are as another allocator left them
 }
 
 // Set is the arenas of one allocator.
@@ -355,8 +356,10 @@ func (s *Set) mapArena() (*headers.Header, error) {
 		err = s.guard(r.base)
 	}
 	if err != nil {
-		r.zero = true // mapped, and untouched
-		s.refused = append(s.refused, r)
+		if r.warm {
+			s.clear(r.base)
+		}
+		s.refused = append(s.refused, Retired{base: r.base, zero: true})
 		return nil, err
 	}
 	if s.NoDump {
@@ -368,6 +371,9 @@ func (s *Set) mapArena() (*headers.Header, error) {
 	}
 	freeBits(a).fill(s.Usable(), s.Units)
 	dirtyBits(a).fill(0, s.Units)
+	if r.warm {
+		dirtyBits(a).fill(s.Usable(), s.Units)
+	}
 	s.all = append(s.all, a.Number)
 	s.Counts.Mapped.Add(1)
 	headerBytes.Add(int64(s.Units * headers.Bytes))
@@ -399,13 +405,18 @@ func (s *Set) guard(base unsafe.Pointer) error {
 	return err
 }
 
-// obtain returns zeroed memory for an arena: one whose unmapping was refused, or a new one.
+// obtain returns memory for an arena: one whose unmapping was refused, a warm one, or a new one. It
+// is zero unless it is warm.
 func (s *Set) obtain() (r Retired, err error) {
 	if n := len(s.refused); n > 0 {
 		r, s.refused = s.refused[n-1], s.refused[:n-1]
 		return r, nil
 	}
 	err = s.limit.Take(uint64(s.Bytes), func() (err error) {
+		if r.base = s.takeWarm(); r.base != nil {
+			r.warm = true
+			return nil
+		}
 		r.base, err = addresses.take(s.Log2Bytes)
 		return err
 	})
@@ -474,10 +485,8 @@ func (s *Set) unmap(r Retired, keep bool) error {
 	err := addresses.give(r.base, s.Log2Bytes, keep)
 	if err != nil {
 		s.Counts.Refusals.Add(1)
-		// Where even that is refused the pages are cleared by hand: an arena
-		// that is used again must be zero.
-		if !r.zero && osmem.Advise(r.base, s.Bytes, osmem.DontNeed) != nil {
-			clear(unsafe.Slice((*byte)(r.base), s.Usable()*headers.UnitBytes))
+		if !r.zero {
+			s.clear(r.base)
 		}
 		r.zero = true
 	}
@@ -495,6 +504,29 @@ func (s *Set) unmap(r Retired, keep bool) error {
 		s.Counts.Unmapped.Add(1)
 	}
 	return err
+}
+
+// clear makes an arena zero that is to be used again. Where the system does not drop its pages they
+// are cleared by hand.
+func (s *Set) clear(base unsafe.Pointer) {
+	if osmem.Advise(base, s.Bytes, osmem.DontNeed) != nil {
+		clear(unsafe.Slice((*byte)(base), s.Usable()*headers.UnitBytes))
+	}
+}
+
+// Leave is Unmap for a set that is closed, whose arenas the next allocator may have as they are.
+func (s *Set) Leave(arenas []Retired, keep bool) {
+	for i, r := range arenas {
+		if keep || r.zero || !s.keepWarm(r.base) {
+			_ = s.Unmap(arenas[i:], keep) // what is refused is an orphan, and counted
+			return
+		}
+		s.mu.Lock()
+		s.retired--
+		s.mu.Unlock()
+		s.limit.Give(uint64(s.Bytes))
+		s.Counts.Unmapped.Add(1)
+	}
 }
 
 // Retry tries again to unmap the arenas that were refused before: all of them, from the

@@ -826,3 +826,84 @@ func TestRefusalsAreBounded(t *testing.T) {
 		t.Errorf("%d orphans are left after the limit", n)
 	}
 }
+
+// An arena of a set that is closed is the next one's, as it is, and goes back to the system when
+// nobody has wanted it for a round.
+func TestWarm(t *testing.T) {
+	Cool(true)
+	defer Cool(true)
+	life := func(g Geometry, noDump bool) (base uintptr, zero bool) {
+		s := NewSet(g, 7, &Budget{})
+		s.NoDump = noDump
+		p, zero, err := s.TakeRun(2, 2*headers.UnitBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := unsafe.Slice((*byte)(p), 2*headers.UnitBytes)
+		for i := range b {
+			if zero && b[i] != 0 {
+				t.Fatalf("byte %d of zero memory is %#x", i, b[i])
+			}
+			b[i] = 0xA5
+		}
+		s.Leave(s.Close(), false)
+		if n := s.limit.Mapped(); n != 0 {
+			t.Errorf("%d bytes are mapped for a set that is closed", n)
+		}
+		return uintptr(p) &^ uintptr(g.Bytes-1), zero
+	}
+	g, err := NewGeometry(DefaultBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	takes := (&Set{Geometry: g}).takesWarm()
+	first, zero := life(g, false)
+	if !zero {
+		t.Error("a new arena is not zero")
+	}
+	if second, zero := life(g, false); (second == first && !zero) != takes {
+		t.Errorf("an arena at %#x that is zero: %t, after one at %#x; warm arenas: %t", second, zero, first, takes)
+	}
+	for _, other := range []struct {
+		g      Geometry
+		noDump bool
+	}{{g.Harden(false), false}, {g, true}} {
+		if _, zero := life(other.g, other.noDump); !zero {
+			t.Error("a hardened or wiping allocator has what another has left")
+		}
+	}
+	small, err := NewGeometry(MinBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, zero := life(small, false); !zero {
+		t.Error("an arena of another size is warm")
+	}
+	if left, _ := Cool(false); left != takes {
+		t.Errorf("after the first round arenas are left: %t", left)
+	}
+	before := osmem.Calls()
+	if left, refused := Cool(false); left || refused != 0 {
+		t.Errorf("after the second round arenas are left: %t; %d refused", left, refused)
+	}
+	if made := osmem.Calls().Sub(before); takes && made.Release != 1 {
+		t.Errorf("%d arenas are unmapped in the second round, want 1", made.Release)
+	}
+	var bases []*Set
+	for range 2 * mostWarm {
+		s := NewSet(g, 7, &Budget{})
+		if _, err := s.Take(1); err != nil {
+			t.Fatal(err)
+		}
+		bases = append(bases, s)
+	}
+	for _, s := range bases {
+		s.Leave(s.Close(), false)
+	}
+	warm.Lock()
+	n := len(warm.list)
+	warm.Unlock()
+	if n > mostWarm || takes && n != mostWarm {
+		t.Errorf("%d arenas are warm, want %d at most", n, mostWarm)
+	}
+}

@@ -160,7 +160,10 @@ func janitorRound() {
 	janitor.mu.Unlock()
 
 	if buries {
-		Funeral()
+		unearthAll()
+		if cool(false) {
+			callFuneral() // for what somebody may want until then
+		}
 	}
 	for _, l := range serve {
 		l.armed.Store(false) // what is freed from now on arms it again

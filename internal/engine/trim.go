@@ -267,8 +267,21 @@ func dug() uint64 {
 }
 
 // Funeral unmaps what is left of closed lives, after a grace period for those who look at
-// pointers of any allocator.
+// pointers of any allocator, and what was kept of them for others.
 func Funeral() {
+	unearthAll()
+	cool(true)
+}
+
+// cool unmaps warm arenas, as [arena.Cool] does, and reports whether there are others.
+func cool(all bool) bool {
+	left, refused := arena.Cool(all)
+	refusals.Add(uint64(refused))
+	return left
+}
+
+// unearthAll unmaps what is left of closed lives, or keeps some of it for others.
+func unearthAll() {
 	n := dug()
 	graves.Lock()
 	left := len(graves.list)
@@ -304,7 +317,7 @@ func unearth(n uint64, most int) {
 	graves.gone += uint64(k)
 	graves.Unlock()
 	for _, g := range now {
-		_ = g.l.Arenas.Unmap(g.arenas, g.l.conf.Keep) // what is refused is an orphan, and counted
+		g.l.Arenas.Leave(g.arenas, g.l.conf.Keep)
 		_ = g.l.Huge.Release(g.huge)
 		refusals.Add(g.l.Arenas.Counts.Refusals.Load() + g.l.Huge.Refusals.Load())
 		giveID(g.l.id)
