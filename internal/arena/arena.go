@@ -514,12 +514,13 @@ func (s *Set) clear(base unsafe.Pointer) {
 	}
 }
 
-// Leave is Unmap for a set that is closed, whose arenas the next allocator may have as they are.
-func (s *Set) Leave(arenas []Retired, keep bool) {
-	for i, r := range arenas {
+// Leave keeps arenas of a set that is closed for the next allocator, as they are, and returns
+// those for which there is no room, for Unmap. It needs no grace period: they stay mapped.
+func (s *Set) Leave(arenas []Retired, keep bool) (rest []Retired) {
+	for _, r := range arenas {
 		if keep || r.zero || !s.keepWarm(r.base) {
-			_ = s.Unmap(arenas[i:], keep) // what is refused is an orphan, and counted
-			return
+			rest = append(rest, r)
+			continue
 		}
 		s.mu.Lock()
 		s.retired--
@@ -527,6 +528,7 @@ func (s *Set) Leave(arenas []Retired, keep bool) {
 		s.limit.Give(uint64(s.Bytes))
 		s.Counts.Unmapped.Add(1)
 	}
+	return rest
 }
 
 // Retry tries again to unmap the arenas that were refused before: all of them, from the

@@ -830,8 +830,8 @@ func TestRefusalsAreBounded(t *testing.T) {
 // An arena of a set that is closed is the next one's, as it is, and goes back to the system when
 // nobody has wanted it for a round.
 func TestWarm(t *testing.T) {
-	Cool(true)
-	defer Cool(true)
+	Cool(true, func() {})
+	defer Cool(true, func() {})
 	life := func(g Geometry, noDump bool) (base uintptr, zero bool) {
 		s := NewSet(g, 7, &Budget{})
 		s.NoDump = noDump
@@ -846,7 +846,9 @@ func TestWarm(t *testing.T) {
 			}
 			b[i] = 0xA5
 		}
-		s.Leave(s.Close(), false)
+		if err := s.Unmap(s.Leave(s.Close(), false), false); err != nil {
+			t.Fatal(err)
+		}
 		if n := s.limit.Mapped(); n != 0 {
 			t.Errorf("%d bytes are mapped for a set that is closed", n)
 		}
@@ -879,11 +881,11 @@ func TestWarm(t *testing.T) {
 	if _, zero := life(small, false); !zero {
 		t.Error("an arena of another size is warm")
 	}
-	if left, _ := Cool(false); left != takes {
+	if left, _ := Cool(false, func() {}); left != takes {
 		t.Errorf("after the first round arenas are left: %t", left)
 	}
 	before := osmem.Calls()
-	if left, refused := Cool(false); left || refused != 0 {
+	if left, refused := Cool(false, func() {}); left || refused != 0 {
 		t.Errorf("after the second round arenas are left: %t; %d refused", left, refused)
 	}
 	if made := osmem.Calls().Sub(before); takes && made.Release != 1 {
@@ -898,7 +900,9 @@ func TestWarm(t *testing.T) {
 		bases = append(bases, s)
 	}
 	for _, s := range bases {
-		s.Leave(s.Close(), false)
+		if err := s.Unmap(s.Leave(s.Close(), false), false); err != nil {
+			t.Fatal(err)
+		}
 	}
 	warm.Lock()
 	n := len(warm.list)

@@ -58,9 +58,10 @@ func (s *Set) keepWarm(p unsafe.Pointer) bool {
 	return true
 }
 
-// Cool unmaps warm arenas: all of them, or those that nobody has wanted since it was called last.
-// It reports whether there are others, and how many the system refused to take, which are orphans.
-func Cool(all bool) (left bool, refused int) {
+// Cool unmaps warm arenas, after grace: all of them, or those that nobody has wanted since it was
+// called last. It reports whether there are others, and how many the system refused to take,
+// which are orphans.
+func Cool(all bool, grace func()) (left bool, refused int) {
 	warm.Lock()
 	n := warm.idle
 	if all {
@@ -71,6 +72,9 @@ func Cool(all bool) (left bool, refused int) {
 	warm.idle = len(warm.list)
 	left = len(warm.list) > 0
 	warm.Unlock()
+	if len(cold) > 0 {
+		grace() // for those who look at pointers of any allocator
+	}
 	for _, p := range cold {
 		headers.Drop(uintptr(p), DefaultBytes)
 		if UnmapRange(p, DefaultBytes, false) != nil {

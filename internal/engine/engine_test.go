@@ -99,6 +99,51 @@ func TestInstall(t *testing.T) {
 	}
 }
 
+// A life whose only shard is that of the closer's P is closed without a barrier, while others come
+// late: each call gets a block, or hears that the life is closed.
+func TestCloseWithoutBarrier(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	for round := range short(3000) {
+		l, v := life(t, Config{RetainDelay: time.Hour})
+		p := mustMalloc(t, l, nil, 3)
+		mustFree(t, l, nil, p)
+		var begun, wg sync.WaitGroup
+		late := round%3 + 1
+		begun.Add(late)
+		for range late {
+			wg.Go(func() {
+				begun.Done()
+				for {
+					p, _, err := l.Malloc(nil, 3)
+					if err == arena.ErrClosed {
+						return
+					} else if err != nil {
+						t.Error(err)
+						return
+					}
+					if out := l.Free(nil, p); out != pool.OK && !l.closed.Load() {
+						t.Errorf("Free = %d", out)
+					}
+				}
+			})
+		}
+		if round%2 == 0 {
+			begun.Wait()
+		}
+		l.Close(v)
+		for i := range l.slots {
+			if l.slots[i].Load() != nil {
+				t.Fatalf("slot %d of a closed life has a shard", i)
+			}
+		}
+		if _, _, err := l.Malloc(nil, 3); err != arena.ErrClosed {
+			t.Fatalf("malloc after Close: %v", err)
+		}
+		wg.Wait()
+	}
+	Funeral()
+}
+
 // The janitor comes for what is freed after it has gone, though only fast paths free it.
 func TestJanitorComesAgain(t *testing.T) {
 	for _, heap := range []bool{false, true} {

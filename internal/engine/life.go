@@ -163,7 +163,8 @@ func takeID() uint32 {
 	return ids.last
 }
 
-// giveID gives an id back. No header has it any more, and no section saw one that had.
+// giveID gives an id back. No header has it any more, and a section that saw one that had is over
+// long before the id comes round.
 func giveID(id uint32) {
 	ids.Lock()
 	defer ids.Unlock()
@@ -186,7 +187,7 @@ func Open(conf Config, v *View) *Life {
 		l.mode |= shard.Wipes
 	}
 	if v != nil {
-		l.slots = make([]slot, min(max(64, 2*runtime.NumCPU(), pin.Slots()), pin.MaxPs))
+		l.slots = make([]slot, min(max(leastSlots(), pin.Slots()), pin.MaxPs))
 		atomic.StorePointer(&v.slots, unsafe.Pointer(&l.slots[0]))
 		v.n.Store(uint32(len(l.slots)))
 	}
@@ -341,9 +342,11 @@ func (l *Life) Close(v *View) {
 	l.trimming.Lock()
 	defer l.trimming.Unlock()
 	before := dug()
-	if l.shut(v) {
+	if open, waited := l.shut(v); open {
 		bury(l, slices.Concat(l.left, l.retired, l.Arenas.Close()), l.Huge.Shut())
-		unearth(before, 2)
+		if waited {
+			unearth(before, 2)
+		}
 	}
 }
 
@@ -353,7 +356,7 @@ func (l *Life) Drop() {
 	l.trimming.Lock()
 	defer l.trimming.Unlock()
 	_ = l.trim(true) // what is refused is what is left
-	if !l.shut(nil) {
+	if open, _ := l.shut(nil); !open {
 		return
 	}
 	if left := l.Budget.Mapped(); left > 0 {
@@ -370,11 +373,12 @@ var drops, droppedBytes atomic.Uint64
 // mapped.
 func Dropped() (lives, bytes uint64) { return drops.Load(), droppedBytes.Load() }
 
-// shut sees to it that no call reaches the life any more, and reports whether it was open. What
-// its magazines hold is lost to its pools. The caller holds trimming.
-func (l *Life) shut(v *View) bool {
+// shut sees to it that no call reaches the life any more, and reports whether it was open, and
+// whether it had to wait for a grace period. What its magazines hold is lost to its pools. The
+// caller holds trimming.
+func (l *Life) shut(v *View) (open, waited bool) {
 	if l.closed.Swap(true) {
-		return false
+		return false, false
 	}
 	if v != nil {
 		v.n.Store(0)
@@ -384,15 +388,18 @@ func (l *Life) shut(v *View) bool {
 	all := l.shards
 	l.shards, l.taken = nil, true
 	l.mu.Unlock()
+	hidden := l.hide(all)
 	for _, s := range all {
 		s.State.Or(shard.Closed)
 	}
 	for i := range l.slots {
 		l.slots[i].Store(nil) // for callers that have found the life and come late
 	}
-	pin.Wait()
-	for _, s := range all {
-		s.Await()
+	if waited = !hidden; waited {
+		pin.Wait()
+		for _, s := range all {
+			s.Await()
+		}
 	}
 	for n := 0; ; n++ {
 		if now, _ := l.ways(); now == 0 {
@@ -410,5 +417,27 @@ func (l *Life) shut(v *View) bool {
 			metaFree(unsafe.Pointer(s))
 		}
 	}
-	return true
+	return true, waited
 }
+
+// hide hides a life whose only shard, if there is one, is that of the P that the caller is on, and
+// reports whether it is one. Slots are filled with the list, under its lock, and the list is
+// closed: so no other P has a way to a shard of the life, and no section has to be waited for. A
+// section that has read the number of slots, and reads the slots of the allocator's next life,
+// finds as many there: hence the least number. Else each Close would be a barrier on every
+// processor, which a program feels that closes an allocator for each request.
+func (l *Life) hide(all []*shard.Shard) bool {
+	if len(l.slots) != leastSlots() || len(all) > 1 || len(all) == 1 && all[0].Slot < 0 {
+		return false
+	}
+	token := pin.Enter()
+	here := len(all) == 0 || int(all[0].Slot) == token
+	if here && len(all) == 1 {
+		l.slots[token].Store(nil)
+	}
+	pin.Exit(token)
+	return here
+}
+
+// leastSlots is how many every life has.
+func leastSlots() int { return min(max(64, 2*runtime.NumCPU()), pin.MaxPs) }

@@ -244,18 +244,23 @@ type grave struct {
 	huge   []huge.Retained
 }
 
-// bury leaves the pages of a life to the next Close, or to the janitor. Their headers are cleared.
-// A Close has a grace period anyway: so a program that closes an allocator for each request
-// needs no other, and unmaps them where it works.
+// bury leaves the pages of a life to the next allocator, to a later Close, or to the janitor.
+// Their headers are cleared. A Close that had a grace period unmaps what earlier ones left, where
+// the program works that closes them.
 func bury(l *Life, arenas []arena.Retired, mappings []huge.Retained) {
 	if len(arenas) == 0 && len(mappings) == 0 {
-		giveID(l.id) // it was in no header
+		giveID(l.id) // no header has it
+		return
+	}
+	defer callFuneral() // for what is warm, too
+	arenas = l.Arenas.Leave(arenas, l.conf.Keep)
+	if len(arenas) == 0 && len(mappings) == 0 {
+		giveID(l.id) // no header has it any more
 		return
 	}
 	graves.Lock()
+	defer graves.Unlock()
 	graves.list = append(graves.list, grave{l, arenas, mappings})
-	graves.Unlock()
-	callFuneral()
 }
 
 // dug returns the number of graves that there have been. A grace period that begins after is
@@ -275,7 +280,7 @@ func Funeral() {
 
 // cool unmaps warm arenas, as [arena.Cool] does, and reports whether there are others.
 func cool(all bool) bool {
-	left, refused := arena.Cool(all)
+	left, refused := arena.Cool(all, pin.Wait)
 	refusals.Add(uint64(refused))
 	return left
 }
@@ -317,7 +322,7 @@ func unearth(n uint64, most int) {
 	graves.gone += uint64(k)
 	graves.Unlock()
 	for _, g := range now {
-		g.l.Arenas.Leave(g.arenas, g.l.conf.Keep)
+		_ = g.l.Arenas.Unmap(g.arenas, g.l.conf.Keep) // what is refused is an orphan, and counted
 		_ = g.l.Huge.Release(g.huge)
 		refusals.Add(g.l.Arenas.Counts.Refusals.Load() + g.l.Huge.Refusals.Load())
 		giveID(g.l.id)
