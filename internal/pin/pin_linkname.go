@@ -23,6 +23,9 @@ func procUnpin()
 // other section has at the same time.
 func Enter() int {
 	token := procPin()
+	if race.Enabled {
+		raise(int32(min(token+1, MaxPs)))
+	}
 	records[token&(MaxPs-1)].Begin()
 	return token
 }
@@ -36,16 +39,20 @@ func Exit(token int) {
 // inUse returns how many of the records are used. The race detector does not know that Ps that
 // are gone have ended their sections, so it is to be told.
 func inUse() int {
-	n := int32(min(runtime.GOMAXPROCS(0), MaxPs))
+	n := min(runtime.GOMAXPROCS(0), MaxPs)
 	if race.Enabled {
-		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
-		}
-		n = max(n, most.Load())
+		n = max(n, int(most.Load()))
 	}
-	return int(n)
+	return n
 }
 
+// most is how many records were ever used, with the race detector.
 var most atomic.Int32
+
+func raise(n int32) {
+	for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+	}
+}
 
 // Slots returns how many tokens there are.
 func Slots() int { return runtime.GOMAXPROCS(0) }
