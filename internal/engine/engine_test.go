@@ -124,6 +124,7 @@ func TestCloseWithoutBarrier(t *testing.T) {
 					if out := l.Free(nil, p); out != pool.OK && !l.closed.Load() {
 						t.Errorf("Free = %d", out)
 					}
+					yield()
 				}
 			})
 		}
