@@ -336,8 +336,8 @@ func usable(s *shard.Shard) bool {
 	return s != nil && s.State.Load()&(shard.Claimed|shard.Closed) == 0
 }
 
-// Close ends the life: no call reaches it any more when Close returns. Its pages are
-// unmapped by the janitor, soon after. v is what Open was told.
+// Close ends the life: no call reaches it any more when Close returns. Its pages are another's, or
+// unmapped, soon after: see bury. v is what Open was told.
 func (l *Life) Close(v *View) {
 	l.trimming.Lock()
 	defer l.trimming.Unlock()

@@ -107,8 +107,8 @@ func give(h *Header, p uintptr) (given int, hand bool, count int32) {
 	return given, hand, count
 }
 
-// Of each class a pool is made, wherever it is: its blocks are in its units, all of them are
-// there, and none was handed out.
+// A new pool of any class, anywhere in an arena, has all its blocks in its own units. All of them
+// are free, and none was handed out.
 func TestFormat(t *testing.T) {
 	g := newGround(t)
 	for _, maxUnits := range []int{15, 64} {
@@ -572,8 +572,8 @@ func TestBelowZero(t *testing.T) {
 	}
 }
 
-// Of many who give all blocks to a full pool at once one takes it in hand, each block is given
-// by one of them, and one sees that it was the last.
+// Several goroutines give all blocks to a full pool at once. One of them takes the pool in hand.
+// Each block is given once, and one goroutine sees that its block was the last.
 func TestOneHand(t *testing.T) {
 	const workers = 8
 	g := newGround(t)
@@ -803,7 +803,7 @@ func TestSeal(t *testing.T) {
 	}
 }
 
-// Of many who seal a block at once one is told that it was not sealed.
+// Several goroutines seal a block at once. One of them is told that it was not sealed before.
 func TestSealOnce(t *testing.T) {
 	const workers, blocks = 4, groundSize / 16
 	g := newGround(t)

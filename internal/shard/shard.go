@@ -129,7 +129,7 @@ func (s *Shard) clear(c *Class) {
 	*c = Class{none, none, none, 0}
 }
 
-// Of returns the shard's part for class c. It does not check c.
+// Of returns what the shard has of class c, which must be below sizeclass.Count.
 func (s *Shard) Of(c uint8) *Class {
 	return (*Class)(unsafe.Add(unsafe.Pointer(&s.classes), uintptr(c)*unsafe.Sizeof(Class{})))
 }
