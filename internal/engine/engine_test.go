@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/pyarena/pyarena/internal/arena"
+	"github.com/pyarena/pyarena/internal/pin"
 	"github.com/pyarena/pyarena/internal/pool"
 	"github.com/pyarena/pyarena/internal/sizeclass"
 )
@@ -96,6 +97,42 @@ func TestInstall(t *testing.T) {
 			}
 		}
 		wg.Wait()
+	}
+}
+
+// Close does without a barrier only where no other P, and no Heap, has a way to a shard.
+func TestHide(t *testing.T) {
+	if !pin.Pinned {
+		t.Skip("a section has no P of its own")
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that this is P 0
+	for _, c := range []struct {
+		what  string
+		slots []int32 // of shards; -1 is a Heap's
+		more  int     // slots than the least
+		want  bool
+	}{
+		{"no shard", nil, 0, true},
+		{"one of this P", []int32{0}, 0, true},
+		{"one of another P", []int32{1}, 0, false},
+		{"of both", []int32{0, 1}, 0, false},
+		{"of a Heap", []int32{-1}, 0, false},
+		{"of this P and of a Heap", []int32{0, -1}, 0, false},
+		{"one of this P, of a life with more slots", []int32{0}, 1, false},
+	} {
+		l, _ := life(t, Config{RetainDelay: time.Hour})
+		l.slots = append(l.slots, make([]slot, c.more)...)
+		for _, s := range c.slots {
+			if _, err := l.newShard(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := l.hide(l.shards); got != c.want {
+			t.Errorf("%s: hide = %t, want %t", c.what, got, c.want)
+		}
+		if hidden := l.slots[0].Load() == nil; c.want && !hidden {
+			t.Errorf("%s: the slot leads to the shard still", c.what)
+		}
 	}
 }
 
